@@ -1,0 +1,67 @@
+"""What do workers publish, so that clients find topics, limits and estimated waits?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from embedmq_schemas.limits import Limits
+
+CATALOGUE_TTL_S: Final = 90
+"""How long a model's entry outlives the last worker that wrote it."""
+STATUS_PERIOD_S: Final = 5
+STATUS_TTL_S: Final = 20
+
+
+class ModelEntry(Struct, frozen=True, kw_only=True):
+    """What the fleet serves under one name (`<prefix>:model:<name>`)."""
+
+    name: str
+    shared: bool = False
+    outputs: list[str] = msgspec.field(default_factory=lambda: ["dense"])
+    scores: bool = False
+    dimensions: int = 0
+    max_tokens: int = 0
+    revision: str = ""
+    limits: Limits = Limits()
+
+
+class ModelStatus(Struct, frozen=True, kw_only=True):
+    """One model on one worker; `wait_s` estimates, by lane, how long a request sent now would wait."""
+
+    state: str
+    pinned: bool = False
+    bytes: int = 0
+    wait_s: dict[str, float] = msgspec.field(default_factory=dict[str, float])
+
+
+class WorkerStatus(Struct, frozen=True, kw_only=True):
+    """What one worker is doing (`<prefix>:worker:<id>`, written every `STATUS_PERIOD_S`)."""
+
+    id: str
+    host: str = ""
+    started_unix_ms: int = 0
+    device: str = ""
+    models: dict[str, ModelStatus] = msgspec.field(default_factory=dict[str, ModelStatus])
+
+
+_JSON: Final = msgspec.json.Encoder()
+_MODEL: Final = msgspec.json.Decoder(ModelEntry)
+_WORKER: Final = msgspec.json.Decoder(WorkerStatus)
+
+
+def encode(entry: ModelEntry | WorkerStatus) -> bytes:
+    """Encode for Redis, as JSON that a person can read there."""
+    return _JSON.encode(entry)
+
+
+def decode_model(value: bytes) -> ModelEntry:
+    """Decode a catalogue entry, tolerantly; raises `msgspec.MsgspecError` when it is none."""
+    return _MODEL.decode(value)
+
+
+def decode_worker(value: bytes) -> WorkerStatus:
+    """Decode a worker's status, tolerantly; raises `msgspec.MsgspecError` when it is none."""
+    return _WORKER.decode(value)

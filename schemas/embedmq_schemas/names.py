@@ -1,0 +1,89 @@
+"""How are topics, consumer groups and Redis keys called?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from embedmq_schemas.requests import LANES, Lane
+
+RESERVED_SLUGS: Final = frozenset({"shared", "retry", "dead", "control"})
+STREAM_FIELD: Final = b"r"
+"""The one field of an entry on a reply stream: a MessagePack array of results."""
+
+_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
+_PREFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+def is_model_name(name: str) -> bool:
+    """Whether `name` can be a model: lower-case letters, digits and dashes, and no word that topics need."""
+    return _SLUG.fullmatch(name) is not None and name not in RESERVED_SLUGS
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` can be a request's id (or a client's)."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_prefix(text: str) -> bool:
+    """Whether `text` can begin every topic, group and key: no dot and no colon, since those divide what follows."""
+    return _PREFIX.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Every name in Kafka and Redis, from one prefix."""
+
+    prefix: str = "embedmq"
+
+    def requests(self, model: str, lane: Lane) -> str:
+        """The topic of one model and lane."""
+        return f"{self.prefix}.{model}.{lane}"
+
+    def shared(self, lane: Lane) -> str:
+        """The topic of all models too rare for a topic of their own; its record key is the model."""
+        return f"{self.prefix}.shared.{lane}"
+
+    @property
+    def dead(self) -> str:
+        """The topic of dead letters."""
+        return f"{self.prefix}.dead"
+
+    def group(self, lane: Lane) -> str:
+        """The consumer group that reads one lane."""
+        return f"{self.prefix}.{lane}"
+
+    def stream(self, client: str) -> str:
+        """The reply stream of one client."""
+        return f"{self.prefix}:replies:{client}"
+
+    def result(self, id: str) -> str:
+        """The kept result of one request."""
+        return f"{self.prefix}:result:{id}"
+
+    def stub(self, id: str) -> str:
+        """The mark that a request was submitted; outlives the result, so that `expired` and `unknown` differ."""
+        return f"{{{self.prefix}:result:{id}}}:stub"
+
+    def cancel(self, id: str) -> str:
+        """The mark that a request is no longer wanted."""
+        return f"{{{self.prefix}:result:{id}}}:cancel"
+
+    def model(self, model: str) -> str:
+        """The catalogue entry of one model."""
+        return f"{self.prefix}:model:{model}"
+
+    def worker(self, worker: str) -> str:
+        """The status of one worker."""
+        return f"{self.prefix}:worker:{worker}"
+
+    def parse(self, topic: str) -> tuple[str | None, Lane] | None:
+        """Read a request topic back: its model (None on a shared topic) and lane; None for any other topic."""
+        head, _, lane = topic.rpartition(".")
+        for known in LANES:
+            if lane == known and head.startswith(self.prefix + "."):
+                model = head[len(self.prefix) + 1 :]
+                return (None if model == "shared" else model), known
+        return None
