@@ -48,7 +48,7 @@ Headers = Sequence[tuple[str, bytes]]
 def last(headers: Headers, name: str) -> bytes | None:
     """The value of a header; of repeated ones the last, as Kafka's own `lastHeader`. A null value counts as absent."""
     for key, value in reversed(headers):
-        if key == name and value is not None:  # pyright: ignore[reportUnnecessaryComparison]  # brokers allow null
+        if key == name and value is not None:  # Kafka allows null headers
             return value
     return None
 

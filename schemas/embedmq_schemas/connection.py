@@ -1,0 +1,95 @@
+"""How are Kafka and Redis reached, by producers and workers alike?"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from msgspec import Meta, Struct, field
+
+SECRETS: Final = frozenset({"sasl_password", "password", "key_password"})
+"""Settings that come from the environment only and are never shown."""
+
+REDACTED: Final = "***"
+
+
+class KafkaConnection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the brokers are and how they let us in."""
+
+    bootstrap: Annotated[list[str], Meta(min_length=1)] = field(default_factory=lambda: ["127.0.0.1:9092"])
+    """Brokers to ask first, `host:port`."""
+    tls: bool = False
+    """Encrypt, and check the broker's certificate against `ca_file` or the system's authorities."""
+    ca_file: str | None = None
+    """Authorities to trust, PEM; the system's own when not given."""
+    cert_file: str | None = None
+    """Our certificate, PEM, for brokers that ask for one."""
+    key_file: str | None = None
+    """The key of `cert_file`, PEM."""
+    key_password: str | None = None
+    """Opens `key_file`. Secret: from the environment only."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    """How to log in; no login when not given."""
+    sasl_username: str | None = None
+    """Who logs in."""
+    sasl_password: str | None = None
+    """The password of `sasl_username`. Secret: from the environment only."""
+
+    def options(self) -> dict[str, object]:
+        """The keyword arguments that every aiokafka client takes; raises OSError when a PEM file cannot be read."""
+        protocol = ("SASL_" if self.sasl_mechanism else "") + ("SSL" if self.tls else "PLAINTEXT")
+        options: dict[str, object] = {"bootstrap_servers": list(self.bootstrap), "security_protocol": protocol}
+        if self.tls:
+            options["ssl_context"] = _context(self.ca_file, self.cert_file, self.key_file, self.key_password)
+        if self.sasl_mechanism:
+            options["sasl_mechanism"] = self.sasl_mechanism
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = self.sasl_password
+        return options
+
+
+class RedisConnection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where Redis is and how it lets us in."""
+
+    url: str = "redis://127.0.0.1:6379/0"
+    """`redis://` or, with TLS, `rediss://`; a password belongs into the environment."""
+    username: str | None = None
+    """The ACL user."""
+    password: str | None = None
+    """The ACL user's password. Secret: from the environment only."""
+    ca_file: str | None = None
+    """Authorities to trust, PEM; the system's own when not given."""
+    cert_file: str | None = None
+    """Our certificate, PEM, for a server that asks for one."""
+    key_file: str | None = None
+    """The key of `cert_file`, PEM."""
+
+    def options(self) -> dict[str, object]:
+        """The keyword arguments that `redis.asyncio.from_url` takes besides the URL."""
+        options: dict[str, object] = {}
+        if self.username is not None:
+            options["username"] = self.username
+        if self.password is not None:
+            options["password"] = self.password
+        if self.url.startswith("rediss://"):
+            options["ssl_ca_certs"] = self.ca_file
+            options["ssl_certfile"] = self.cert_file
+            options["ssl_keyfile"] = self.key_file
+        return options
+
+
+def redact_url(url: str) -> str:
+    """A URL that may be shown: its password replaced."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{REDACTED}@{host}"))
+
+
+def _context(ca: str | None, cert: str | None, key: str | None, password: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca)
+    if cert is not None:
+        context.load_cert_chain(cert, key, password)
+    return context
