@@ -1,0 +1,185 @@
+"""How do Kafka, Redis and workers start together and end together?"""
+
+from __future__ import annotations
+
+import select
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from embedmq_local.data import Data
+from embedmq_local.errors import ConfigurationError, PortTaken, StackError, StartError
+from embedmq_local.jars import cache_folder, kafka_classpath
+from embedmq_local.java import find_java
+from embedmq_local.kafka import FORMAT_TIMEOUT_S, Broker, Jvm
+from embedmq_local.process import Process
+from embedmq_local.progress import Progress, silent
+from embedmq_local.redis_server import RedisServer, find_redis
+from embedmq_local.server import Server, stop_all
+from embedmq_local.worker import DEFAULT_CONFIG, Worker
+
+START_ATTEMPTS = 3  # when another program takes a port first
+CLUSTER_SIZES = (1, 3)
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """How to reach a running stack, and its processes."""
+
+    kafka: str  # "127.0.0.1:PORT[,…]"
+    redis: str  # "redis://127.0.0.1:PORT/0"
+    metrics: tuple[str, ...]  # "127.0.0.1:PORT" of each worker
+    kafka_pids: tuple[int, ...]
+    redis_pid: int
+    worker_pids: tuple[int, ...]
+
+
+class Stack:
+    """Real Kafka and Redis, and workers on demand, as processes that end with this one, whatever ends it.
+
+        with Stack() as stack:
+            worker = stack.start_worker()
+            worker.wait_ready()
+            ...  # stack.kafka, stack.redis
+
+    With `data` the folder and what Kafka and Redis stored in it stay; without, everything is temporary. Entering raises
+    `StackError`; after a `StartError` the logs stay where it says.
+    """
+
+    def __init__(self, data: Path | None = None, brokers: int = 1, progress: Progress = silent) -> None:
+        if brokers not in CLUSTER_SIZES:
+            raise ConfigurationError(f"{brokers} brokers: a cluster here has {' or '.join(map(str, CLUSTER_SIZES))}")
+        self.brokers: list[Broker] = []
+        self.workers: list[Worker] = []
+        self._redis: RedisServer | None = None
+        self._size = brokers
+        self._folder = data
+        self._progress = progress
+
+    def __enter__(self) -> Self:
+        redis, jvm = find_redis(), Jvm(find_java(), kafka_classpath(cache_folder(), progress=self._progress))
+        self._data = Data(self._folder, self._size)
+        try:
+            self._launch(redis, jvm)
+        except BaseException as error:
+            self._close(keep_logs=isinstance(error, StartError))
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close(keep_logs=isinstance(error, StartError))
+
+    @property
+    def kafka(self) -> str:
+        """Bootstrap addresses, "127.0.0.1:PORT[,…]"."""
+        return ",".join(broker.address for broker in self.brokers)
+
+    @property
+    def redis(self) -> str:
+        """ "redis://127.0.0.1:PORT/0"."""
+        return self.redis_server.url
+
+    @property
+    def redis_server(self) -> RedisServer:
+        if self._redis is None:
+            raise StackError("the stack has not been started: use it in a `with` statement")
+        return self._redis
+
+    @property
+    def endpoints(self) -> Endpoints:
+        return Endpoints(
+            kafka=self.kafka,
+            redis=self.redis,
+            metrics=tuple(worker.http for worker in self.workers),
+            kafka_pids=tuple(broker.pid for broker in self.brokers),
+            redis_pid=self.redis_server.pid,
+            worker_pids=tuple(worker.pid for worker in self.workers),
+        )
+
+    def start_worker(
+        self,
+        config: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] | None = None,
+    ) -> Worker:
+        """Start a worker, without waiting until it is ready.
+
+        Without `config` it serves `minilm`. `env` is added to this process's environment; `command` replaces the worker
+        program, which has its addresses in EMBEDMQ_KAFKA, EMBEDMQ_REDIS and EMBEDMQ_WORKER__HTTP.
+        """
+        if config is None:
+            config = self._data.folder / "worker.toml"
+            config.write_text(DEFAULT_CONFIG)
+        worker = Worker(
+            f"worker-{len(self.workers) + 1}",
+            self._data.folder,
+            self._data.scratch,
+            config=config,
+            environment={"EMBEDMQ_KAFKA": self.kafka, "EMBEDMQ_REDIS": self.redis, **(env or {})},
+            command=command,
+        )
+        self.workers.append(worker)
+        worker.spawn()
+        return worker
+
+    def wait(self) -> Server:
+        """Block until one of the processes ends without having been told to; that one."""
+        outputs = {server.process.output: server for server in self._servers() if server.process is not None}
+        ended, _, _ = select.select(list(outputs), [], [])
+        return outputs[ended[0]]
+
+    def _launch(self, redis: str, jvm: Jvm) -> None:
+        for attempt in range(START_ATTEMPTS):
+            try:
+                self._start(redis, jvm)
+            except PortTaken:
+                stop_all(self._servers())
+                if attempt + 1 == START_ATTEMPTS:
+                    raise
+            else:
+                return
+
+    def _start(self, redis: str, jvm: Jvm) -> None:
+        folder, scratch = self._data.folder, self._data.scratch
+        self._progress("starting Redis and Kafka")
+        self._redis = RedisServer(redis, folder, scratch, persistent=self._data.persistent)
+        self._redis.spawn()
+        self.brokers = [Broker(1 + n, jvm, self._data.cluster, folder, scratch) for n in range(self._size)]
+        for broker in self.brokers:
+            broker.configure(self.brokers)
+        _format(self.brokers)
+        for broker in self.brokers:
+            broker.spawn()
+        for server in self._servers():
+            server.wait_ready()
+
+    def _servers(self) -> list[Server]:
+        return [*self.workers, *self.brokers, *([self._redis] if self._redis else [])]
+
+    def _close(self, *, keep_logs: bool) -> None:
+        """Workers first, so that they can finish what they have begun, then Kafka, then Redis."""
+        try:
+            for servers in (self.workers, self.brokers, [self._redis] if self._redis else []):
+                stop_all(servers)
+        finally:
+            for server in self._servers():
+                server.close()
+            self._data.close(keep_logs=keep_logs)
+
+
+def _format(brokers: Sequence[Broker]) -> None:
+    """Prepare the brokers' data folders, all at once."""
+    running: list[Process] = []
+    try:
+        for broker in brokers:
+            if process := broker.format():
+                running.append(process)
+        for process in running:
+            if process.reap(FORMAT_TIMEOUT_S) != 0:
+                raise process.failure("failed")
+    finally:
+        for process in running:
+            process.stop(signal.SIGKILL, FORMAT_TIMEOUT_S)
