@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
@@ -16,8 +15,7 @@ from embedmq_schemas.requests import Lane, Reply, Request, StreamReply, TopicRep
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One Kafka record, as far as it decides anything. `timestamp_ms` is Kafka's."""
 
     topic: str
@@ -29,8 +27,7 @@ class Record:
     headers: h.Headers
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """All that an answer needs, even to a request that cannot be read."""
 
     id: str
@@ -44,8 +41,7 @@ class Envelope:
     item_ids: list[str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Why a record is no request, with what could be salvaged to answer it."""
 
     envelope: Envelope
@@ -65,8 +61,7 @@ class _Salvage(msgspec.Struct):
     item_ids: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
+class _Address(msgspec.Struct, frozen=True):
     id: str | None = None
     model: str | None = None
     reply: Reply | None = None
