@@ -22,7 +22,9 @@ class Data:
             (self.folder / "logs").mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / "stack").open("a+")
         except OSError as error:
-            raise ConfigurationError(f"cannot write to {self.folder}: {error.strerror}; choose another folder") from error
+            raise ConfigurationError(
+                f"cannot write to {self.folder}: {error.strerror}; choose another folder"
+            ) from error
         try:
             self.cluster = self._open(brokers)
         except BaseException:

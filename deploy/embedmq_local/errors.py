@@ -12,7 +12,7 @@ class StackError(Exception):
     ├── ConfigurationError   an option, an environment variable or a file is wrong
     ├── MissingProgram       neither Java nor Redis can be had on this machine
     ├── DownloadError        a jar could not be downloaded, or is not the one the lock file names
-    └── StartError           a process ended, or was not ready in time; `log` has the reason
+    └── ProcessError           a process ended, or was not ready in time; `log` has the reason
         └── PortTaken        another program took the port first
     """
 
@@ -29,7 +29,7 @@ class DownloadError(StackError):
     """A file of Kafka could not be downloaded, or is not the one that the lock file names."""
 
 
-class StartError(StackError):
+class ProcessError(StackError):
     """The process `name` ended, or was not ready in time. The last lines of its `log` are attached as a note."""
 
     def __init__(self, message: str, *, name: str, log: Path) -> None:
@@ -38,5 +38,5 @@ class StartError(StackError):
         self.log = log
 
 
-class PortTaken(StartError):
+class PortTaken(ProcessError):
     """Another program took the port between its choice and the start."""

@@ -1,9 +1,9 @@
 """What makes a child process end when its parent ends, whatever ends the parent?
 
 Run as a script: `python -I -S guard.py SCRATCH COMMAND…`. Its stdin is a pipe of which only the parent holds the other
-end, so end-of-file means that the parent is gone: the command's process group gets SIGTERM, then SIGKILL, and the folder
-SCRATCH (if not empty) is removed. Otherwise the guard waits, having written the command's pid to its stdout, and ends as
-the command ended: with the same exit code, or by the same signal. The command writes to the guard's stderr.
+end, so end-of-file means that the parent is gone: the command's process group gets SIGTERM, then SIGKILL, and the
+folder SCRATCH (if one is named) is removed. Otherwise the guard waits, having written the command's pid to its stdout,
+and ends as the command ended: with the same exit code, or by the same signal. The command writes to the guard's stderr.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def become(command: Sequence[str], guard: int) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     try:
-        os.execvp(command[0], command)
+        os.execvp(command[0], list(command))  # noqa: S606 -- no shell is what is wanted
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())
     os._exit(127)

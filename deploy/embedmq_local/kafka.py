@@ -131,7 +131,7 @@ def settings(broker: Broker, brokers: Sequence[Broker], data: Path) -> Mapping[s
 
 
 def new_cluster_id() -> str:
-    """As Kafka writes a UUID: base64, no padding, and never a leading dash, which its tools would take for an option."""
+    """As Kafka writes a UUID: base64, no padding, never a leading dash, which its tools would take for an option."""
     while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
     return text
@@ -144,7 +144,10 @@ def live_brokers(port: int) -> set[int]:
     """
     request = struct.pack(">hhihi", 3, 1, 0, -1, 0)  # key, version, correlation id, no client id, no topics
     try:
-        with socket.create_connection((HOST, port), SOCKET_TIMEOUT_S) as connection, connection.makefile("rb") as answer:
+        with (
+            socket.create_connection((HOST, port), SOCKET_TIMEOUT_S) as connection,
+            connection.makefile("rb") as answer,
+        ):
             connection.sendall(struct.pack(">i", len(request)) + request)
             (length,) = struct.unpack(">i", answer.read(4))
             body = answer.read(length)

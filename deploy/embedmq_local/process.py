@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from embedmq_local import guard
-from embedmq_local.errors import PortTaken, StartError
+from embedmq_local.errors import PortTaken, ProcessError
 
 POLL_S = 0.02
 KILL_TIMEOUT_S = 5.0  # after SIGKILL
@@ -93,7 +93,7 @@ class Process:
         return code
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
-        """Poll `ready` until it holds; `StartError` when the process ends first or the time is over."""
+        """Poll `ready` until it holds; `ProcessError` when the process ends first or the time is over."""
         deadline = time.monotonic() + timeout_s
         while not ready():
             code = self.poll()
@@ -103,12 +103,12 @@ class Process:
                 raise self.failure(f"was not ready within {timeout_s:.0f} s")
             time.sleep(POLL_S)
 
-    def failure(self, what: str) -> StartError:
+    def failure(self, what: str) -> ProcessError:
         """The error that says what happened, with the last lines of this run's log as its note."""
         tail = self.tail()
         taken = any("address already in use" in line.lower() for line in tail)
         last = f" ({tail[-1].strip()})" if tail else ""
-        error = (PortTaken if taken else StartError)(
+        error = (PortTaken if taken else ProcessError)(
             f"{self.name} {what}{last}; its log is {self.log}", name=self.name, log=self.log
         )
         error.add_note("\n".join(tail))

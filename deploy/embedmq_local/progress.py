@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from tqdm import tqdm
 
@@ -22,7 +22,7 @@ class TerminalProgress:
     """Steps as lines on stderr, parts as a bar; nothing where stderr is no terminal."""
 
     def __init__(self) -> None:
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
 
     def __call__(self, step: str, done: int = 0, total: int = 0) -> None:
         if not sys.stderr.isatty():

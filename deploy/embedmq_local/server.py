@@ -58,12 +58,10 @@ class Server(ABC):
         if self.running:
             raise StackError(f"{self.name} runs already; stop it first")
         self.port.release()
-        self.process = Process(
-            self.name, self.command(), self.log, env=self.environment(), scratch=self._scratch
-        )
+        self.process = Process(self.name, self.command(), self.log, env=self.environment(), scratch=self._scratch)
 
     def wait_ready(self, timeout_s: float | None = None) -> None:
-        """`StartError` if the process ends first or is not ready in time."""
+        """`ProcessError` if the process ends first or is not ready in time."""
         if self.process is None:
             raise StackError(f"{self.name} has not been started")
         self.process.wait_until(self.is_ready, self.start_timeout_s if timeout_s is None else timeout_s)
@@ -85,12 +83,12 @@ class Server(ABC):
         self.port.close()
 
 
-def stop_all(servers: Sequence[Server]) -> None:
-    """SIGTERM to all at once; each has its own `stop_timeout_s` before it is killed."""
+def stop_all(servers: Sequence[Server], sig: int = signal.SIGTERM) -> None:
+    """Send `sig` to all at once; each has its own `stop_timeout_s` before it is killed."""
     started = time.monotonic()
     processes = [(server, server.process) for server in servers if server.process is not None]
     for _, process in processes:
-        process.signal(signal.SIGTERM)
+        process.signal(sig)
         process.signal(signal.SIGCONT)  # one that is suspended could not obey
     for server, process in processes:
         process.reap(max(0.0, started + server.stop_timeout_s - time.monotonic()))

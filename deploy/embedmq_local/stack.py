@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from embedmq_local.data import Data
-from embedmq_local.errors import ConfigurationError, PortTaken, StackError, StartError
+from embedmq_local.errors import ConfigurationError, PortTaken, ProcessError, StackError
 from embedmq_local.jars import cache_folder, kafka_classpath
 from embedmq_local.java import find_java
 from embedmq_local.kafka import FORMAT_TIMEOUT_S, Broker, Jvm
@@ -23,6 +23,7 @@ from embedmq_local.worker import DEFAULT_CONFIG, Worker
 
 START_ATTEMPTS = 3  # when another program takes a port first
 CLUSTER_SIZES = (1, 3)
+ENDED_TIMEOUT_S = 1.0  # between a guard's last word and its exit code
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Stack:
             ...  # stack.kafka, stack.redis
 
     With `data` the folder and what Kafka and Redis stored in it stay; without, everything is temporary. Entering raises
-    `StackError`; after a `StartError` the logs stay where it says.
+    `StackError`; after a `ProcessError` the logs stay where it says.
     """
 
     def __init__(self, data: Path | None = None, brokers: int = 1, progress: Progress = silent) -> None:
@@ -65,12 +66,14 @@ class Stack:
         try:
             self._launch(redis, jvm)
         except BaseException as error:
-            self._close(keep_logs=isinstance(error, StartError))
+            self._close(keep_logs=isinstance(error, ProcessError))
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._close(keep_logs=isinstance(error, StartError))
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(keep_logs=isinstance(error, ProcessError))
 
     @property
     def kafka(self) -> str:
@@ -79,7 +82,7 @@ class Stack:
 
     @property
     def redis(self) -> str:
-        """ "redis://127.0.0.1:PORT/0"."""
+        """As a URL, "redis://127.0.0.1:PORT/0"."""
         return self.redis_server.url
 
     @property
@@ -125,20 +128,22 @@ class Stack:
         worker.spawn()
         return worker
 
-    def wait(self) -> Server:
-        """Block until one of the processes ends without having been told to; that one."""
-        outputs = {server.process.output: server for server in self._servers() if server.process is not None}
-        ended, _, _ = select.select(list(outputs), [], [])
-        return outputs[ended[0]]
+    def wait(self) -> NoReturn:
+        """Block until one of the processes ends; `ProcessError` says which."""
+        processes = {process.output: process for server in self._servers() if (process := server.process)}
+        ended, _, _ = select.select(list(processes), [], [])
+        process = processes[ended[0]]
+        raise process.failure(f"ended with exit code {process.wait(ENDED_TIMEOUT_S)}")
 
     def _launch(self, redis: str, jvm: Jvm) -> None:
         for attempt in range(START_ATTEMPTS):
             try:
                 self._start(redis, jvm)
             except PortTaken:
-                stop_all(self._servers())
                 if attempt + 1 == START_ATTEMPTS:
                     raise
+                stop_all(self._servers(), signal.SIGKILL)
+                self._give_back_ports()
             else:
                 return
 
@@ -159,14 +164,21 @@ class Stack:
     def _servers(self) -> list[Server]:
         return [*self.workers, *self.brokers, *([self._redis] if self._redis else [])]
 
+    def _give_back_ports(self) -> None:
+        for server in self._servers():
+            server.close()
+
     def _close(self, *, keep_logs: bool) -> None:
-        """Workers first, so that they can finish what they have begun, then Kafka, then Redis."""
+        """Workers first, so that they can finish what they have begun, then Kafka and Redis.
+
+        Brokers whose data goes anyway are killed: a whole cluster needs 5 s to give up its quorum in good order.
+        """
         try:
-            for servers in (self.workers, self.brokers, [self._redis] if self._redis else []):
-                stop_all(servers)
+            stop_all(self.workers)
+            stop_all(self.brokers, signal.SIGTERM if self._data.persistent else signal.SIGKILL)
+            stop_all([self._redis] if self._redis else [])
         finally:
-            for server in self._servers():
-                server.close()
+            self._give_back_ports()
             self._data.close(keep_logs=keep_logs)
 
 
@@ -175,8 +187,7 @@ def _format(brokers: Sequence[Broker]) -> None:
     running: list[Process] = []
     try:
         for broker in brokers:
-            if process := broker.format():
-                running.append(process)
+            running += filter(None, [broker.format()])
         for process in running:
             if process.reap(FORMAT_TIMEOUT_S) != 0:
                 raise process.failure("failed")

@@ -1,0 +1,132 @@
+"""What does the local stack add to the `embedmq` command?"""
+
+from __future__ import annotations
+
+import json
+import signal
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+from embedmq_schemas.invocation import Invocation
+
+from embedmq_local.errors import ConfigurationError, MissingProgram, StackError
+from embedmq_local.progress import TerminalProgress
+from embedmq_local.stack import CLUSTER_SIZES, Endpoints, Stack
+from embedmq_local.worker import DEFAULT_CONFIG
+
+INTERRUPTED = 130  # exit code after Ctrl-C
+
+
+class NotConfigured(click.ClickException):
+    """An option, a file or the machine has to be changed first."""
+
+    exit_code = 2
+
+
+class NotStarted(click.ClickException):
+    """A download failed, or a process did not become ready."""
+
+    exit_code = 3
+
+
+class Ended(click.ClickException):
+    """A process of a stack that was up has ended."""
+
+    exit_code = 1
+
+
+@click.command()
+@click.option("--brokers", type=click.Choice([str(n) for n in CLUSTER_SIZES]), default="1", help="Kafka nodes.")
+@click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep Kafka's and Redis's data in this folder; without it, data goes when the stack ends.",
+)
+@click.pass_context
+def up(context: click.Context, brokers: str, workers: int, data: Path | None) -> None:
+    """Run Kafka, Redis and workers on free loopback ports until Ctrl-C or SIGTERM.
+
+    Without --config the workers serve the model `minilm`.
+    """
+    invocation = context.find_root().obj
+    options = invocation if isinstance(invocation, Invocation) else Invocation()
+    failure: type[click.ClickException] = NotStarted
+    try:
+        with _ended_by_signals(), Stack(data, int(brokers), TerminalProgress()) as stack:
+            models = _serve(stack, workers, options)
+            describe = as_json if options.json else as_text
+            click.echo(describe(stack.endpoints, models))
+            failure = Ended
+            stack.wait()
+    except (ConfigurationError, MissingProgram) as error:
+        raise NotConfigured(str(error)) from error
+    except StackError as error:
+        raise failure(str(error)) from error
+    except KeyboardInterrupt:
+        context.exit(INTERRUPTED)
+
+
+def _serve(stack: Stack, workers: int, options: Invocation) -> list[str]:
+    """Start the workers and wait for them; the models that they serve."""
+    if not workers:
+        return []
+    models = model_names(options.config)
+    environment = {"EMBEDMQ_PREFIX": options.prefix} if options.prefix else {}
+    for worker in [stack.start_worker(options.config, environment) for _ in range(workers)]:
+        worker.wait_ready()
+    return models
+
+
+def model_names(config: Path | None) -> list[str]:
+    """The models of a worker configuration, which the worker itself will check in full."""
+    try:
+        return list(tomllib.loads(DEFAULT_CONFIG if config is None else config.read_text()).get("models", {}))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {config}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{config} is no TOML: {error}") from error
+
+
+def as_json(endpoints: Endpoints, models: list[str]) -> str:
+    return json.dumps(
+        {
+            "kafka": endpoints.kafka,
+            "redis": endpoints.redis,
+            "metrics": endpoints.metrics,
+            "models": models,
+            "pids": {
+                "kafka": endpoints.kafka_pids,
+                "redis": endpoints.redis_pid,
+                "workers": endpoints.worker_pids,
+            },
+        }
+    )
+
+
+def as_text(endpoints: Endpoints, models: list[str]) -> str:
+    example = f"embedmq embed {models[0]} 'a text'" if models else "embedmq doctor"
+    metrics = "".join(f"\n  http://{address}/metrics" for address in endpoints.metrics)
+    return (
+        f"Ready; Ctrl-C ends it all. In another terminal:\n\n"
+        f"  export EMBEDMQ_KAFKA={endpoints.kafka} EMBEDMQ_REDIS={endpoints.redis}\n  {example}\n{metrics}"
+    )
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and the end of the terminal, are ordinary ways to end: they unwind, and the exit code is 0."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
