@@ -1,0 +1,114 @@
+"""What can be set, and within which bounds?"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from embedmq_schemas.connection import KafkaConnection, RedisConnection
+from embedmq_schemas.limits import KIB, MIB, Limits
+from msgspec import Meta, Struct, field
+
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Kafka(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the brokers are, and how the worker reads from them."""
+
+    start_timeout_s: Seconds = 30.0
+    """How long to look for Kafka at start before giving up, in seconds."""
+    session_timeout_ms: Annotated[int, Meta(ge=1_000)] = 45_000
+    """Silence after which Kafka gives a worker's partitions to others, in milliseconds."""
+    rebalance_timeout_ms: Annotated[int, Meta(ge=1_000)] = 60_000
+    """How long a rebalance waits for a member, in milliseconds."""
+    heartbeat_interval_ms: Annotated[int, Meta(ge=100)] = 3_000
+    """How often a worker tells Kafka it lives, in milliseconds."""
+    fetch_max_wait_ms: Annotated[int, Meta(ge=1, le=30_000)] = 500
+    """How long Kafka holds a fetch with nothing to give, in milliseconds; new records end the wait at once."""
+    max_partition_fetch_bytes: Annotated[int, Meta(ge=KIB)] = 256 * KIB
+    """Most bytes fetched ahead per partition (one batch of records may exceed it)."""
+    fetch_max_bytes: Annotated[int, Meta(ge=KIB)] = 8 * MIB
+    """Most bytes in one fetch from one broker."""
+    max_poll_records: Positive = 1_024
+    """Most records taken from the fetched ones at a time."""
+    commit_interval_ms: Annotated[int, Meta(ge=0, le=60_000)] = 200
+    """Least time between two commits of one lane, in milliseconds; nothing is committed while nothing completes."""
+    partitions: Positive = 8
+    """Partitions of the topics that the worker creates."""
+    replication: Positive = 3
+    """Replicas of the topics that the worker creates, at most one per broker."""
+    retention_ms: Annotated[int, Meta(ge=60_000)] = 7 * 24 * 3600 * 1000
+    """How long the topics that the worker creates keep requests, in milliseconds."""
+
+
+class Redis(RedisConnection, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where results go, and how long they stay there."""
+
+    start_timeout_s: Seconds = 30.0
+    """How long to look for Redis at start before giving up, in seconds."""
+    default_keep_s: Positive = 3_600
+    """How long the result of a request with neither reply nor `keep_s` is kept, in seconds."""
+    stream_ttl_s: Positive = 600
+    """How long a reply stream outlives its last entry, in seconds."""
+    stream_max_entries: Positive = 100_000
+    """Most entries on one reply stream; a guard against clients that died."""
+    max_entry_bytes: Annotated[int, Meta(ge=KIB)] = MIB
+    """Most bytes of results grouped into one stream entry (one larger result is an entry of its own)."""
+
+
+class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much one worker takes on, and on which device."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
+    max_batch_ms: Annotated[float, Meta(gt=0, le=60_000)] = 50.0
+    """Device time that one batch may take, by the rate measured at load, in milliseconds."""
+    max_batch_tokens: Positive = 16_384
+    """Most tokens in one batch, whatever the rate."""
+    max_batch_items: Positive = 4_096
+    """Most items in one batch."""
+    max_in_flight_bytes: Annotated[int, Meta(ge=MIB)] = 256 * MIB
+    """Most bytes of requests held at a time: as they came, decoded, and what their results will take."""
+    max_in_flight_items: Positive = 65_536
+    """Most items held at a time."""
+    max_in_flight_tokens: Positive = 8_388_608
+    """Most tokens held at a time; items count as one token until they are tokenized."""
+    bulk_share: Annotated[float, Meta(gt=0, le=1)] = 0.75
+    """Part of the three bounds above that the bulk lane may fill, so that it never holds up the interactive one."""
+    tokenizer_threads: Positive = 2
+    """Threads that cut texts into tokens."""
+    http: str = "127.0.0.1:9464"
+    """Where `/health`, `/ready` and `/metrics` are served, `host:port`; port 0 takes a free one."""
+    shutdown_grace_s: Seconds = 25.0
+    """How long SIGTERM lets what was read be finished, in seconds; the rest is read again by others."""
+    reply_topics: list[str] = field(default_factory=lambda: ["*"])
+    """Topics that replies may go to, as shell patterns; topics of our own prefix are never among them."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe events that are logged."""
+
+
+class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model that this worker may load: no message can make it load another."""
+
+    checkpoint: str
+    """`package:NAME/FOLDER`, a folder, `hf:ORG/NAME@REVISION`, or `null:WIDTH?batch_ms=N` (constant, to measure)."""
+    pinned: bool = False
+    """Loaded before the worker is ready, and never evicted."""
+    shared: bool = False
+    """Requests arrive on the shared topics, keyed by model, instead of topics of its own."""
+    trust_remote_code: bool = False
+    """Lets the checkpoint run its own Python code."""
+    max_tokens: Positive | None = None
+    """Cuts texts at fewer tokens than the model could take."""
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")] = "embedmq"
+    """First part of the name of every topic, group and Redis key."""
+    kafka: Kafka = Kafka()
+    redis: Redis = Redis()
+    worker: Worker = Worker()
+    limits: Limits = Limits()
+    models: Annotated[dict[str, Model], Meta(min_length=1)] = field(default_factory=dict[str, Model])

@@ -1,0 +1,137 @@
+"""How do a file and the environment become a configuration, and what is said when they cannot?"""
+
+from __future__ import annotations
+
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from embedmq_schemas.connection import REDACTED, SECRETS, redact_url
+from embedmq_schemas.environment import overrides
+from embedmq_schemas.names import is_model_name
+
+from embedmq_worker.config import Config
+from embedmq_worker.errors import ConfigInvalid
+
+Tree = dict[str, object]
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """Read the file, lay the environment over it, check everything.
+
+    Raises:
+        ConfigInvalid: naming key, value and rule.
+    """
+    tree = _read(path) if path else {}
+    _refuse_secrets(tree, ())
+    for key, text in overrides(environ).items():
+        _lay(tree, key, text)
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        raise _explain(error, tree) from None
+    for name in config.models:
+        if not is_model_name(name):
+            raise ConfigInvalid(f"models.{name}: a model's name is lower-case letters, digits and dashes, not reserved")
+    if not config.models:
+        raise ConfigInvalid("models: at least one [models.NAME] with a checkpoint is needed")
+    return config
+
+
+def show(config: Config) -> Tree:
+    """The configuration as plain values, secrets replaced."""
+    tree: Tree = msgspec.to_builtins(config)
+    for section in tree.values():
+        if isinstance(section, dict):
+            for key in SECRETS & section.keys():
+                section[key] = REDACTED if section[key] else None
+    redis = typing.cast("Tree", tree["redis"])
+    redis["url"] = redact_url(config.redis.url)
+    return tree
+
+
+def _read(path: Path) -> Tree:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigInvalid(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path} is not TOML: {error}") from None
+
+
+def _refuse_secrets(tree: Tree, above: tuple[str, ...]) -> None:
+    for key, value in tree.items():
+        path = (*above, key)
+        if isinstance(value, dict):
+            _refuse_secrets(value, path)
+        elif (key in SECRETS and value) or (path == ("redis", "url") and redact_url(str(value)) != value):
+            variable = "EMBEDMQ_REDIS" if path == ("redis", "url") else "EMBEDMQ_" + "__".join(path).upper()
+            raise ConfigInvalid(f"{'.'.join(path)}: a file holds no secrets: set {variable} in the environment instead")
+
+
+def _lay(tree: Tree, key: tuple[str, ...], text: str) -> None:
+    """Put one value of the environment at its place, as the type which that place wants."""
+    if key[0] == "models":
+        models = tree.get("models")
+        known = models if isinstance(models, dict) else {}
+        # a variable's name cannot hold a dash: the model meant is the one whose name differs in nothing else
+        name = next((name for name in known if name.replace("-", "_") == key[1]), key[1])
+        key = ("models", name, *key[2:])
+    node = tree
+    for part in key[:-1]:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigInvalid(f"{part} = {child!r}: must be a table")
+        node = child
+    node[key[-1]] = _convert(key, text)
+
+
+def _convert(key: tuple[str, ...], text: str) -> object:
+    kind: object = Config
+    for part in key:
+        kind = _child(kind, part)
+        if kind is None:
+            return text  # the strict decoder will name the unknown key
+    if typing.get_origin(_bare(kind)) is list:
+        return [entry.strip() for entry in text.split(",") if entry.strip()]
+    try:
+        value: object = msgspec.convert(text, typing.cast("type[object]", kind), strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigInvalid(f"{'.'.join(key)} = {text!r} (from the environment): {_lower(str(error))}") from None
+    return value
+
+
+def _child(kind: object, name: str) -> object | None:
+    kind = _bare(kind)
+    if typing.get_origin(kind) is dict:
+        return typing.cast("object", typing.get_args(kind)[1])
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return typing.get_type_hints(kind, include_extras=True).get(name)
+    return None
+
+
+def _bare(kind: object) -> object:
+    """A type without its bounds and without `| None`."""
+    if typing.get_origin(kind) is typing.Annotated:
+        return _bare(typing.get_args(kind)[0])
+    if isinstance(kind, types.UnionType):
+        return _bare(next(part for part in kind.__args__ if part is not type(None)))
+    return kind
+
+
+def _explain(error: msgspec.ValidationError, tree: Tree) -> ConfigInvalid:
+    rule, _, place = str(error).partition(" - at `$")
+    keys = [part for part in place.rstrip("`").replace("[...]", "").split(".") if part]
+    node: object = tree
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    where = ".".join(keys) or "the file"
+    value = "" if isinstance(node, dict) or node is None or keys[-1] in SECRETS else f" = {node!r}"
+    return ConfigInvalid(f"{where}{value}: {_lower(rule).replace('object', 'table')}")
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

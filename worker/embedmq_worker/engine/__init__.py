@@ -1,0 +1,1 @@
+"""The engine: from texts to vectors. Only these modules import torch."""

@@ -1,0 +1,72 @@
+"""How fast is everything around the device? An engine whose vectors are constant and cost nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from urllib.parse import parse_qs
+
+import numpy as np
+from embedmq_schemas.requests import Item
+from embedmq_schemas.vectors import Array, row_bytes
+
+from embedmq_worker.engine.seam import Encoded, ModelFacts, Options, Prepared, Slice
+from embedmq_worker.errors import CheckpointInvalid
+
+MAX_WIDTH = 65_536
+
+
+class NullEngine:
+    """Constant unit vectors of a given width; `batch_ms` makes each batch take that long."""
+
+    def __init__(self, dimensions: int, batch_ms: float = 0.0, max_tokens: int = 8_192) -> None:
+        self._batch_s = batch_ms / 1000
+        self._rows: dict[str, Array] = {
+            "float32": np.full((1, dimensions), dimensions**-0.5, np.float32),
+            "float16": np.full((1, dimensions), dimensions**-0.5, np.float16),
+            "int8": np.full((1, dimensions), 127, np.int8),
+            "ubinary": np.full((1, row_bytes("ubinary", dimensions)), 255, np.uint8),
+        }
+        self.facts = ModelFacts(
+            dimensions=dimensions, max_tokens=max_tokens, vocabulary=2**31 - 1, path="null", tokenizes=False
+        )
+
+    def prepare(self, requests: Sequence[tuple[Sequence[Item], Options]]) -> list[Prepared]:
+        """Count a token per four characters, as a rule of thumb."""
+        return [Prepared([len(item) // 4 + 1 for item in items], None, [], {}) for items, _ in requests]
+
+    def encode(self, batch: Sequence[Slice]) -> list[Encoded]:
+        """Repeat the one row that was made at load."""
+        if self._batch_s:
+            time.sleep(self._batch_s)
+        return [self._encode(part) for part in batch]
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _encode(self, part: Slice) -> Encoded:
+        options = part.options
+        row = self._rows[options.dtype]
+        if options.dimensions is not None:
+            row = row[:, : row_bytes(options.dtype, options.dimensions) // row.itemsize]
+        dense: Array = np.repeat(row, part.stop - part.start, axis=0)
+        if options.dtype == "int8":
+            return Encoded(dense=dense, scales=np.full(len(dense), dense.shape[1] ** -0.5 / 127, np.float32))
+        return Encoded(dense=dense)
+
+
+def parse(rest: str) -> NullEngine:
+    """Read `WIDTH?batch_ms=N`.
+
+    Raises:
+        CheckpointInvalid: not of that form.
+    """
+    width, _, query = rest.partition("?")
+    options = parse_qs(query, keep_blank_values=True)
+    try:
+        batch_ms = float(options.pop("batch_ms", ["0"])[-1])
+        if options or not 1 <= int(width) <= MAX_WIDTH or batch_ms < 0:
+            raise ValueError
+        return NullEngine(int(width), batch_ms)
+    except ValueError:
+        raise CheckpointInvalid(f"null:{rest}: write null:WIDTH or null:WIDTH?batch_ms=N, as in null:384") from None
