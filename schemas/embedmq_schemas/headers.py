@@ -76,7 +76,8 @@ def reply_partition(headers: Headers) -> int | None:
     if value is None:
         return None
     if len(value) == 4 and not value.isdigit():
-        return int.from_bytes(value, "big", signed=True)
+        partition = int.from_bytes(value, "big", signed=True)
+        return partition if partition >= 0 else None
     return number(headers, REPLY_PARTITION)
 
 

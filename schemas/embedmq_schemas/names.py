@@ -12,8 +12,9 @@ RESERVED_SLUGS: Final = frozenset({"shared", "retry", "dead", "control"})
 STREAM_FIELD: Final = b"r"
 """The one field of an entry on a reply stream: a MessagePack array of results."""
 
+ID_LENGTH: Final = 128
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
+_ID: Final = re.compile(rf"[A-Za-z0-9._:/-]{{1,{ID_LENGTH}}}")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -85,5 +86,7 @@ class Names:
         for known in LANES:
             if lane == known and head.startswith(self.prefix + "."):
                 model = head[len(self.prefix) + 1 :]
-                return (None if model == "shared" else model), known
+                if model == "shared":
+                    return None, known
+                return (model, known) if is_model_name(model) else None
         return None

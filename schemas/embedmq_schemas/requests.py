@@ -13,7 +13,11 @@ OUTPUTS: Final = ("dense", "sparse", "multivector")
 DTYPES: Final = ("float32", "float16", "int8", "ubinary")
 ENCODINGS: Final = ("bytes", "array")
 
-Item = str | list[int]
+Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""An integer that both codecs, Redis and numpy can hold; JSON alone knows larger ones."""
+Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+Item = str | list[Whole]
 """One thing to embed: a text, or the token ids of one."""
 
 ITEMS_CEILING: Final = 65_536
@@ -27,7 +31,7 @@ class TopicReply(Struct, frozen=True, tag_field="type", tag="topic", forbid_unkn
     """Answer on a Kafka topic; without `key`, the record key is the request's id."""
 
     topic: str
-    partition: int | None = None
+    partition: Natural | None = None
     key: str | None = None
 
 
@@ -51,14 +55,14 @@ class Embed(
     outputs: list[str] | None = None
     prompt_name: str | None = None
     prompt: str | None = None
-    dimensions: int | None = None
+    dimensions: Whole | None = None
     dtype: str | None = None
     normalize: bool | None = None
     truncate: bool | None = None
     encoding: str | None = None
     reply: Reply | None = None
-    keep_s: int | None = None
-    deadline_unix_ms: int | None = None
+    keep_s: Natural | None = None
+    deadline_unix_ms: Whole | None = None
     tenant: str | None = None
     job: str | None = None
     revision: str | None = None
@@ -75,11 +79,11 @@ class Score(
     model: str | None = None
     query: str
     documents: Texts
-    top_n: int | None = None
+    top_n: Whole | None = None
     truncate: bool | None = None
     reply: Reply | None = None
-    keep_s: int | None = None
-    deadline_unix_ms: int | None = None
+    keep_s: Natural | None = None
+    deadline_unix_ms: Whole | None = None
     tenant: str | None = None
     job: str | None = None
     revision: str | None = None
