@@ -47,8 +47,16 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
     models: dict[str, ModelStatus] = msgspec.field(default_factory=dict[str, ModelStatus])
 
 
+class _LimitsRead(Limits, frozen=True, forbid_unknown_fields=False):
+    """Limits are strict in a worker's file, where a misspelt one must be seen, but not those of a later worker."""
+
+
+class _ModelEntryRead(ModelEntry, frozen=True, kw_only=True):
+    limits: _LimitsRead = _LimitsRead()
+
+
+_MODEL: Final = msgspec.json.Decoder(_ModelEntryRead)
 _JSON: Final = msgspec.json.Encoder()
-_MODEL: Final = msgspec.json.Decoder(ModelEntry)
 _WORKER: Final = msgspec.json.Decoder(WorkerStatus)
 
 
@@ -59,7 +67,7 @@ def encode(entry: ModelEntry | WorkerStatus) -> bytes:
 
 def decode_model(value: bytes) -> ModelEntry:
     """Decode a catalogue entry, tolerantly; raises `msgspec.MsgspecError` when it is none."""
-    return _MODEL.decode(value)
+    return msgspec.convert(_MODEL.decode(value), ModelEntry, from_attributes=True)
 
 
 def decode_worker(value: bytes) -> WorkerStatus:
