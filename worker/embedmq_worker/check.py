@@ -1,0 +1,145 @@
+"""May this request be computed by this model, within these limits? Pure."""
+
+from __future__ import annotations
+
+import sys
+from fnmatch import fnmatchcase
+from typing import cast
+
+from embedmq_schemas.envelope import Envelope
+from embedmq_schemas.limits import Limits
+from embedmq_schemas.requests import DTYPES, ENCODINGS, OUTPUTS, Embed, TopicReply
+from embedmq_schemas.vectors import Dtype, row_bytes
+
+from embedmq_worker.engine.seam import Fault, ModelFacts, Options
+from embedmq_worker.jobs import Cost
+
+RESULT_OVERHEAD_BYTES = 512
+ITEM_OVERHEAD_BYTES = 16
+ID_BYTES = 8
+"""What one token id takes in a Python list."""
+
+
+def check(request: Embed, envelope: Envelope, facts: ModelFacts, limits: Limits, now_unix_ms: float) -> Options | Fault:
+    """Say how the request is to be computed, or what is wrong with it."""
+    fault = (
+        _check_size(request, limits)
+        or _check_answer(envelope, len(request.items), limits)
+        or _check_deadline(request, now_unix_ms)
+        or _check_revision(request, facts)
+    )
+    if fault is not None:
+        return fault
+    return _check_options(request, facts)
+
+
+def check_reply_topic(topic: str, prefix: str, allowed: list[str]) -> Fault | None:
+    """Whether replies may go to a topic: never to our own, which would let a reply pose as a request."""
+    if topic.startswith(prefix + "."):
+        return Fault(
+            "undeliverable", f"replies may not go to {topic}: topics of the prefix {prefix} are the worker's own"
+        )
+    if not any(fnmatchcase(topic, pattern) for pattern in allowed):
+        return Fault("undeliverable", f"replies may not go to {topic}: the worker's `reply_topics` does not list it")
+    return None
+
+
+def items_that_fit(
+    request: Embed, options: Options, facts: ModelFacts, envelope: Envelope, limits: Limits
+) -> int | None:
+    """How many items fit into one reply, when the request has more; None when all do.
+
+    The width of a vector is known before it is computed. Arrays of numbers are taken at 24 bytes a number (17
+    significant digits, sign, point, exponent), base64 at four bytes for three.
+    """
+    topic = isinstance(envelope.reply, TopicReply)
+    room = (limits.max_topic_reply_bytes if topic else limits.max_stream_reply_bytes) - limits.max_meta_bytes
+    fits = max(0, room - RESULT_OVERHEAD_BYTES) // _reply_item_bytes(request, options, facts, envelope)
+    return fits if len(request.items) > fits else None
+
+
+def cost(record_bytes: int, request: Embed, options: Options, facts: ModelFacts) -> Cost:
+    """What holding the request takes: as it came, decoded, and as its result."""
+    items = request.items
+    decoded = sum(
+        sys.getsizeof(item) if isinstance(item, str) else sys.getsizeof(item) + len(item) * ID_BYTES for item in items
+    )
+    result = len(items) * (row_bytes(options.dtype, options.dimensions or facts.dimensions) + ITEM_OVERHEAD_BYTES)
+    return Cost(record_bytes + decoded + result + RESULT_OVERHEAD_BYTES, len(items), len(items))
+
+
+def _check_size(request: Embed, limits: Limits) -> Fault | None:
+    count = len(request.items)
+    if count == 0:
+        return Fault("malformed", "`items` is empty")
+    if count > limits.max_items:
+        return Fault("too_large", f"{count} items exceed the {limits.max_items} that one request may hold: split it")
+    return None
+
+
+def _check_answer(envelope: Envelope, count: int, limits: Limits) -> Fault | None:
+    """What goes back untouched must be small and fit the items."""
+    if envelope.item_ids is not None and len(envelope.item_ids) != count:
+        return Fault("malformed", f"{len(envelope.item_ids)} `item_ids` for {count} items")
+    if envelope.meta is not None:
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in envelope.meta.items())
+        if size > limits.max_meta_bytes:
+            return Fault("too_large", f"{size} bytes of `meta` exceed {limits.max_meta_bytes}")
+    if envelope.keep_s is not None and envelope.keep_s < 0:
+        return Fault("malformed", "`keep_s` must not be negative")
+    return None
+
+
+def _check_deadline(request: Embed, now_unix_ms: float) -> Fault | None:
+    if request.deadline_unix_ms is not None and request.deadline_unix_ms <= now_unix_ms:
+        late = now_unix_ms - request.deadline_unix_ms
+        return Fault("deadline_exceeded", f"the deadline had passed {late:.0f} ms before the request was read")
+    return None
+
+
+def _check_revision(request: Embed, facts: ModelFacts) -> Fault | None:
+    if request.revision is not None and request.revision != facts.revision:
+        return Fault("unsupported", f"`revision` {request.revision[:64]!r} is not served here; {facts.revision!r} is")
+    return None
+
+
+def _check_options(request: Embed, facts: ModelFacts) -> Options | Fault:
+    outputs = tuple(request.outputs) if request.outputs is not None else ("dense",)
+    offered = facts.outputs
+    if not outputs or not set(outputs) <= set(offered):
+        unknown = next((output for output in outputs if output not in OUTPUTS), None)
+        wrong = f"unknown output {unknown[:32]!r}" if unknown is not None else "an output this model has not"
+        return Fault("unsupported", f"`outputs`: {wrong}; it offers {', '.join(offered)}")
+    dtype = request.dtype or "float32"
+    if dtype not in DTYPES:
+        return Fault("unsupported", f"`dtype`: {dtype[:32]!r} is none of {', '.join(DTYPES)}")
+    if (request.encoding or "bytes") not in ENCODINGS:
+        return Fault("unsupported", f"`encoding`: choose one of {', '.join(ENCODINGS)}")
+    if request.dimensions is not None and not 1 <= request.dimensions <= facts.dimensions:
+        return Fault("unsupported", f"`dimensions` = {request.dimensions}: this model has 1 to {facts.dimensions}")
+    if request.prompt_name is not None and request.prompt_name not in facts.prompts:
+        known = ", ".join(facts.prompts) or "none"
+        return Fault("unsupported", f"`prompt_name`: unknown to this model, which has {known}")
+    if request.prompt_name is not None and request.prompt is not None:
+        return Fault("unsupported", "`prompt_name` and `prompt` exclude each other")
+    return Options(
+        outputs=outputs,
+        prompt_name=request.prompt_name,
+        prompt=request.prompt,
+        dimensions=request.dimensions,
+        dtype=cast("Dtype", dtype),
+        normalize=request.normalize,
+        truncate=request.truncate is not False,
+    )
+
+
+def _reply_item_bytes(request: Embed, options: Options, facts: ModelFacts, envelope: Envelope) -> int:
+    width = options.dimensions or facts.dimensions
+    if envelope.codec == "text" or request.encoding == "array":
+        numbers = row_bytes(options.dtype, width) if options.dtype == "ubinary" else width
+        return numbers * 24 + ITEM_OVERHEAD_BYTES
+    size = row_bytes(options.dtype, width)
+    if envelope.codec == "json":
+        size = -(-size * 4 // 3) + 4
+    longest = max(map(len, envelope.item_ids)) * 4 if envelope.item_ids else 0
+    return size + ITEM_OVERHEAD_BYTES + longest

@@ -1,0 +1,94 @@
+"""Does the worker live, is it ready, and what do its metrics say? Over HTTP, from a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from embedmq_worker.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+STALL_S: Final = 15.0
+"""An event loop that has not turned for so long is stuck: heartbeats stop, and Kafka will take the partitions."""
+
+
+class Health:
+    """What the probes see. The loop calls `beat`; the server's thread reads."""
+
+    def __init__(self) -> None:
+        self._beat_s = time.monotonic()
+        self.waiting_for: tuple[str, ...] = ("start",)
+
+    def beat(self) -> None:
+        """The loop turns."""
+        self._beat_s = time.monotonic()
+
+    def health(self) -> tuple[bool, str]:
+        """Whether the loop turned lately."""
+        age_s = time.monotonic() - self._beat_s
+        return age_s < STALL_S, "ok" if age_s < STALL_S else f"the event loop has not turned for {age_s:.0f} s"
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether models are resident and the groups were joined once."""
+        alive, said = self.health()
+        if alive and not self.waiting_for:
+            return True, "ok"
+        return False, said if not alive else "waiting for " + ", ".join(self.waiting_for)
+
+
+class Endpoint:
+    """Serves `/health`, `/ready` and `/metrics`."""
+
+    def __init__(self, address: str, health: Health, registry: CollectorRegistry, refresh: Callable[[], None]) -> None:
+        host, _, port = address.rpartition(":")
+        self._health = health
+        self._registry = registry
+        self._refresh = refresh
+        try:
+            self._server = make_server(host, int(port), self._answer, WSGIServer, _Quiet)
+        except (OSError, ValueError, OverflowError) as error:
+            raise ConfigInvalid(f"worker.http = {address!r}: cannot listen there: {error}") from None
+        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, with the port that was free."""
+        host, port = self._server.server_address[:2]
+        return f"{host if isinstance(host, str) else host.decode()}:{port}"
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "/")
+        if path == "/metrics":
+            self._refresh()
+            respond("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
+            return [generate_latest(self._registry)]
+        probe = {"/health": self._health.health, "/ready": self._health.ready}.get(path)
+        if probe is None:
+            respond("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"try /health, /ready or /metrics\n"]
+        good, said = probe()
+        respond("200 OK" if good else "503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+        return [said.encode() + b"\n"]
+
+
+class _Quiet(WSGIRequestHandler):
+    """Probes come every second: no log line for each."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""

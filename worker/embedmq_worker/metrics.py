@@ -1,0 +1,103 @@
+"""Which metrics are there, what does each mean, and what is to be done about it?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+_SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_COUNTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+_TOKENS: Final = tuple(4**power for power in range(1, 9))
+_SHARES: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric, declared once: the code and the documentation are made of this."""
+
+    name: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    remedy: str
+    buckets: tuple[float, ...] = ()
+
+
+def _metric(name: str, kind: Kind, unit: str, labels: str, meaning: str, remedy: str, *buckets: float) -> Metric:
+    return Metric(f"embedmq_{name}", kind, unit, tuple(labels.split()), meaning, remedy, buckets)
+
+
+METRICS: Final = (
+    _metric("records_total", "counter", "records", "lane", "Records read from Kafka.", "None, with lag: see /ready."),
+    _metric("requests_total", "counter", "requests", "model lane code",
+            "Requests answered; `code` is `ok` or the failure's.", "Failures rise: docs/wire.md explains each code."),
+    _metric("items_total", "counter", "items", "model", "Items encoded.", "The worker's throughput."),
+    _metric("tokens_total", "counter", "tokens", "model", "Tokens encoded.", "The worker's throughput in work."),
+    _metric("batch_items", "histogram", "items", "model", "Items in a batch.",
+            "Ones under load: requests arrive one by one, or `max_batch_ms` is small for this device.", *_COUNTS),
+    _metric("batch_tokens", "histogram", "tokens", "model", "Tokens in a batch.", "As for batch_items.", *_TOKENS),
+    _metric("batch_fill_ratio", "histogram", "ratio", "model", "Tokens of a batch by what it might have held.",
+            "Low with lag: something before the device is slow; see tokenize_seconds and in_flight_bytes.", *_SHARES),
+    _metric("queue_seconds", "histogram", "seconds", "model lane", "From reading a request to its first batch.",
+            "Long: add workers, or see which model takes the device.", *_SECONDS),
+    _metric("tokenize_seconds", "histogram", "seconds", "model", "Cutting the texts of one read into tokens.",
+            "Near queue_seconds: raise `tokenizer_threads`.", *_SECONDS),
+    _metric("forward_seconds", "histogram", "seconds", "model", "One batch on the device.",
+            "Far above `max_batch_ms`: the rate measured at load is off; something shares the device.", *_SECONDS),
+    _metric("deliver_seconds", "histogram", "seconds", "", "Writing the results of one delivery.",
+            "Long: Redis or the reply topics are slow.", *_SECONDS),
+    _metric("in_flight_bytes", "gauge", "bytes", "", "Bytes of requests held.",
+            "At the bound: the worker reads no more until results are delivered, which is right under overload."),
+    _metric("in_flight_bytes_peak", "gauge", "bytes", "", "Most bytes ever held.", "Bounded by `max_in_flight_bytes`."),
+    _metric("in_flight_items", "gauge", "items", "", "Items held.", "As for in_flight_bytes."),
+    _metric("assigned_partitions", "gauge", "partitions", "lane", "Partitions assigned to this worker.",
+            "Zero for long: more workers than partitions."),
+    _metric("rebalances_total", "counter", "rebalances", "lane", "Assignments received.",
+            "Rising steadily: workers die or are too slow to heartbeat; see their logs."),
+    _metric("dead_letters_total", "counter", "records", "code", "Records sent to the dead-letter topic.",
+            "Read them: each carries its reason in headers."),
+    _metric("redis_up", "gauge", "boolean", "", "Whether the last write to Redis succeeded.",
+            "0: the worker waits and loses nothing; bring Redis back."),
+    _metric("model_loaded", "gauge", "boolean", "model", "Whether the model is resident.", "0: see the log."),
+    _metric("model_bytes", "gauge", "bytes", "model", "Size of the resident weights.", "Plan memory by it."),
+)  # fmt: skip
+
+
+class Metrics:
+    """The live metrics of one worker, by name, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for metric in METRICS:
+            text = f"{metric.meaning} [{metric.unit}]"
+            if metric.kind == "counter":
+                self._counters[metric.name] = Counter(metric.name, text, metric.labels, registry=self.registry)
+            elif metric.kind == "gauge":
+                self._gauges[metric.name] = Gauge(metric.name, text, metric.labels, registry=self.registry)
+            else:
+                self._histograms[metric.name] = Histogram(
+                    metric.name, text, metric.labels, registry=self.registry, buckets=metric.buckets
+                )
+
+    def count(self, name: str, amount: float = 1, *labels: str) -> None:
+        """Raise a counter; an undeclared name is a KeyError."""
+        counter = self._counters[f"embedmq_{name}"]
+        (counter.labels(*labels) if labels else counter).inc(amount)
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        gauge = self._gauges[f"embedmq_{name}"]
+        (gauge.labels(*labels) if labels else gauge).set(value)
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Add to a histogram."""
+        histogram = self._histograms[f"embedmq_{name}"]
+        (histogram.labels(*labels) if labels else histogram).observe(value)

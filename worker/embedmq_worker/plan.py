@@ -1,0 +1,179 @@
+"""Which writes deliver a set of outcomes? Pure: results become bytes here, grouped by where they go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from embedmq_schemas import headers as h
+from embedmq_schemas.codec import CONTENT_TYPES, encode_result, join_results
+from embedmq_schemas.codes import CODES, Code, exception_name
+from embedmq_schemas.envelope import Record
+from embedmq_schemas.limits import Limits
+from embedmq_schemas.names import Names
+from embedmq_schemas.requests import StreamReply, TopicReply
+from embedmq_schemas.results import Embedded, Failed, Result
+from msgspec import Struct
+
+from embedmq_worker.config import Redis
+from embedmq_worker.engine.seam import Fault
+from embedmq_worker.jobs import Outcome
+
+
+class StreamWrite(Struct, frozen=True, eq=False):
+    """Append one entry, the results of one client, to its stream."""
+
+    key: str
+    entry: bytes
+    outcomes: list[Outcome]
+
+
+class KeepWrite(Struct, frozen=True, eq=False):
+    """Keep one result; a failure (`replace=False`) never takes the place of what is there."""
+
+    key: str
+    value: bytes
+    ttl_s: int
+    replace: bool
+    outcome: Outcome
+
+
+class TopicWrite(Struct, frozen=True, eq=False):
+    """Produce one record: a reply, or a dead letter."""
+
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    timestamp_ms: int | None
+    outcome: Outcome
+    kind: Literal["reply", "dead"]
+
+
+class Plan(Struct, frozen=True):
+    """All writes of one delivery."""
+
+    streams: list[StreamWrite]
+    keeps: list[KeepWrite]
+    replies: list[TopicWrite]
+    dead: list[TopicWrite]
+
+
+class Planner:
+    """Knows the names and bounds; decides the writes."""
+
+    def __init__(self, names: Names, redis: Redis, limits: Limits, worker_id: str) -> None:
+        self._names = names
+        self._redis = redis
+        self._limits = limits
+        self._source = f"{names.prefix}/worker/{worker_id}".encode()
+
+    def plan(self, outcomes: Sequence[Outcome]) -> Plan:
+        """Every outcome goes to its reply, under its key where one is wished, and to the dead letters if its code says so."""
+        plan = Plan([], [], [], [])
+        streams: defaultdict[str, list[tuple[bytes, Outcome]]] = defaultdict(list)
+        for outcome in outcomes:
+            envelope = outcome.job.envelope
+            value = encode_result(outcome.result, envelope.codec)
+            if isinstance(envelope.reply, StreamReply):
+                packed = value if envelope.codec == "msgpack" else encode_result(outcome.result)
+                streams[envelope.reply.client].append((packed, outcome))
+            elif isinstance(envelope.reply, TopicReply):
+                plan.replies.append(self._reply(outcome, envelope.reply, value))
+            if ttl_s := self._keep_s(outcome):
+                plan.keeps.append(self._keep(outcome, value, ttl_s))
+            if isinstance(outcome.result, Failed) and _is_dead(outcome.result.code):
+                plan.dead.append(self.dead(outcome, outcome.result.code, outcome.result.message))
+        for client, results in streams.items():
+            plan.streams.extend(self._entries(self._names.stream(client), results))
+        return plan
+
+    def undelivered(self, writes: Iterable[tuple[Outcome, Fault]]) -> Plan:
+        """What follows when replies could not be delivered: dead letters, and the reason kept where `result` finds it."""
+        plan = Plan([], [], [], [])
+        for outcome, fault in writes:
+            plan.dead.append(self.dead(outcome, fault.code, fault.message))
+            if not self._keep_s(outcome) and self._redis.default_keep_s:
+                envelope = outcome.job.envelope
+                failed = Failed(id=envelope.id, model=envelope.model, code=fault.code, message=fault.message)
+                value = encode_result(failed, envelope.codec)
+                key = self._names.result(envelope.id)
+                plan.keeps.append(KeepWrite(key, value, self._redis.default_keep_s, False, outcome))
+        return plan
+
+    def dead(self, outcome: Outcome, code: str, message: str) -> TopicWrite:
+        """The record as it came, value and headers untouched, the reason added in headers."""
+        record, envelope = outcome.job.record, outcome.job.envelope
+        added = _reasons(record, code, message)
+        added += [(h.ID, envelope.id.encode()), (h.LANE, envelope.lane.encode())]
+        headers = [*record.headers, *((name, value) for name, value in added if h.last(record.headers, name) is None)]
+        # a record needs a key or a value to be produced at all
+        key = record.key if record.value is not None or record.key is not None else b""
+        return TopicWrite(self._names.dead, None, key, record.value, headers, None, outcome, "dead")
+
+    def _entries(self, key: str, results: list[tuple[bytes, Outcome]]) -> list[StreamWrite]:
+        """Group a client's results into entries of bounded size; a larger single result is an entry of its own."""
+        writes: list[StreamWrite] = []
+        group: list[bytes] = []
+        outcomes: list[Outcome] = []
+        size = 0
+        for value, outcome in results:
+            if group and size + len(value) > self._redis.max_entry_bytes:
+                writes.append(StreamWrite(key, join_results(group), outcomes))
+                group, outcomes, size = [], [], 0
+            group.append(value)
+            outcomes.append(outcome)
+            size += len(value)
+        writes.append(StreamWrite(key, join_results(group), outcomes))
+        return writes
+
+    def _keep_s(self, outcome: Outcome) -> int:
+        envelope = outcome.job.envelope
+        if envelope.keep_s is None:
+            return self._redis.default_keep_s if envelope.reply is None else 0
+        return max(0, min(envelope.keep_s, self._limits.max_keep_s))
+
+    def _keep(self, outcome: Outcome, value: bytes, ttl_s: int) -> KeepWrite:
+        success = not isinstance(outcome.result, Failed)
+        return KeepWrite(self._names.result(outcome.result.id), value, ttl_s, success, outcome)
+
+    def _reply(self, outcome: Outcome, reply: TopicReply, value: bytes) -> TopicWrite:
+        job, result = outcome.job, outcome.result
+        codec = "json" if job.envelope.codec == "text" else job.envelope.codec
+        headers = [
+            (h.CONTENT_TYPE, CONTENT_TYPES[codec]),
+            (h.CE_SPECVERSION, b"1.0"),
+            (h.CE_ID, result.id.encode()),
+            (h.CE_SOURCE, self._source),
+            (h.CE_TYPE, h.CE_TYPES[_kind(result)].encode()),
+        ]
+        for name in (h.CORRELATION_ID, h.TRACEPARENT, h.TRACESTATE):
+            if (carried := h.last(job.record.headers, name)) is not None:
+                headers.append((name, carried))
+        key = (reply.key if reply.key is not None else result.id).encode()
+        return TopicWrite(reply.topic, reply.partition, key, value, headers, job.record.timestamp_ms, outcome, "reply")
+
+
+def _kind(result: Result) -> str:
+    if isinstance(result, Failed):
+        return "failed"
+    return "embedded" if isinstance(result, Embedded) else "scored"
+
+
+def _is_dead(code: str) -> bool:
+    facts = CODES.get(code)  # type: ignore[call-overload]  # a result's code is open text on the wire, closed here
+    return facts is not None and facts.dead_letter
+
+
+def _reasons(record: Record, code: str, message: str) -> list[tuple[str, bytes]]:
+    return [
+        (h.ERROR_CODE, code.encode()),
+        (h.FIRST_SEEN, str(record.timestamp_ms).encode()),
+        (h.DLT_TOPIC, record.topic.encode()),
+        (h.DLT_PARTITION, record.partition.to_bytes(4, "big")),
+        (h.DLT_OFFSET, record.offset.to_bytes(8, "big")),
+        (h.DLT_EXCEPTION, exception_name(code).encode()),
+        (h.DLT_MESSAGE, message.encode()),
+    ]

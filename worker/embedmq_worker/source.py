@@ -1,0 +1,164 @@
+"""How do records leave Kafka, and how are they committed?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import IllegalStateError, KafkaError
+from embedmq_schemas.requests import Lane
+
+from embedmq_worker.assignor import Assignor
+from embedmq_worker.config import Kafka
+from embedmq_worker.progress import Progress
+
+POLL_MS = 500
+"""How long one look at an idle queue lasts, and so how late a stop is noticed. Records end it at once."""
+COMMIT_TIMEOUT_S = 10.0
+REVOKE_COMMIT_TIMEOUT_S = 1.5
+NEVER_MS = 2**31 - 1
+
+log = logging.getLogger(__name__)
+
+
+class Source:
+    """One lane's consumer: records in, commits out. It decides nothing."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        group: str,
+        topics: Sequence[str],
+        settings: Kafka,
+        worker_id: str,
+        on_revoke: Callable[[], None],
+    ) -> None:
+        self.lane = lane
+        self.joined = asyncio.Event()
+        self.rebalances = 0
+        self._topics = sorted(topics)
+        self._on_revoke = on_revoke
+        self._stopping = False
+        self._progress: dict[TopicPartition, Progress] = {}
+        self._uncommitted: set[TopicPartition] = set()
+        self._max_poll_records = settings.max_poll_records
+        self._consumer = AIOKafkaConsumer(
+            **settings.options(),
+            group_id=group,
+            client_id=f"embedmq-{worker_id}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=(Assignor(worker_id),),
+            session_timeout_ms=settings.session_timeout_ms,
+            rebalance_timeout_ms=settings.rebalance_timeout_ms,
+            heartbeat_interval_ms=settings.heartbeat_interval_ms,
+            fetch_max_wait_ms=settings.fetch_max_wait_ms,
+            fetch_max_bytes=settings.fetch_max_bytes,
+            max_partition_fetch_bytes=settings.max_partition_fetch_bytes,
+            # Backpressure means not polling, for as long as Redis is away. Only aiokafka itself enforces this limit;
+            # whether the loop still turns is what /health tells.
+            max_poll_interval_ms=NEVER_MS,
+        )
+
+    async def start(self) -> None:
+        """Join the group; raises KafkaError when it cannot."""
+        await self._consumer.start()
+        self._consumer.subscribe(self._topics, listener=_Listener(self))
+
+    async def read(self) -> AsyncIterator[list[tuple[Progress, ConsumerRecord]]]:
+        """Yield what has arrived, each record with the progress of its partition, until `stop` is called."""
+        while not self._stopping:
+            found: Mapping[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
+                timeout_ms=POLL_MS, max_records=self._max_poll_records
+            )
+            # looked up at once: a rebalance during the next await replaces them
+            records = [
+                (self._progress[tp], record) for tp, batch in found.items() if tp in self._progress for record in batch
+            ]
+            if records:
+                yield records
+
+    def stop(self) -> None:
+        """End `read`; membership goes on, so that nobody else starts what is in flight here."""
+        self._stopping = True
+
+    async def commit(self) -> int:
+        """Commit what is complete; returns on how many partitions. A rebalance in between is no error."""
+        offsets = self._committable()
+        if offsets:
+            await self._commit(offsets, COMMIT_TIMEOUT_S)
+        return len(offsets)
+
+    async def close(self) -> None:
+        """Leave the group."""
+        await self._consumer.stop()
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions are assigned."""
+        return len(self._progress)
+
+    async def assigned(self, partitions: set[TopicPartition]) -> None:
+        """Start to track; called by aiokafka."""
+        self._progress = {tp: Progress(tp.topic, tp.partition) for tp in partitions}
+        self._uncommitted = set(partitions)
+        self.rebalances += 1
+        self.joined.set()
+        log.info("assigned", extra={"lane": self.lane, "partitions": len(partitions)})
+
+    async def revoked(self, partitions: set[TopicPartition]) -> None:
+        """Commit what is complete and forget the rest, quickly: the whole group waits. Called by aiokafka."""
+        offsets = self._committable()
+        for progress in self._progress.values():
+            progress.revoked = True
+        self._progress = {}
+        self._on_revoke()
+        if offsets:
+            await self._commit(offsets, REVOKE_COMMIT_TIMEOUT_S)
+        log.info("revoked", extra={"lane": self.lane, "partitions": len(partitions)})
+
+    async def commit_beginnings(self) -> None:
+        """Commit where a group starts that never committed, so that lag is a number from the first moment on."""
+        fresh = [tp for tp in self._uncommitted if await self._consumer.committed(tp) is None]
+        self._uncommitted = set()
+        if fresh:
+            starts: dict[TopicPartition, int] = await self._consumer.beginning_offsets(fresh)
+            untouched = {
+                tp: at for tp, at in starts.items() if (p := self._progress.get(tp)) and p.committable() is None
+            }
+            await self._commit(untouched, COMMIT_TIMEOUT_S)
+
+    def _committable(self) -> dict[TopicPartition, int]:
+        found = {tp: progress.committable() for tp, progress in self._progress.items()}
+        return {tp: offset for tp, offset in found.items() if offset is not None}
+
+    async def _commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float) -> None:
+        progress = {tp: self._progress.get(tp) for tp in offsets}
+        start = time.perf_counter()
+        try:
+            await asyncio.wait_for(self._consumer.commit(dict(offsets)), timeout_s)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            # Nothing is lost: what is complete is committed next time, or read again by the partition's next owner.
+            log.warning("commit_failed", extra={"lane": self.lane, "error": f"{type(error).__name__}: {error}"})
+            await asyncio.sleep(0.1 if time.perf_counter() - start < 0.1 else 0)
+            return
+        for tp, offset in offsets.items():
+            if (known := progress[tp]) is not None:
+                known.committed(offset)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    """Tells the source of rebalances."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._source.revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        await self._source.assigned(assigned)

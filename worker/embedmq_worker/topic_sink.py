@@ -1,0 +1,105 @@
+"""How are replies and dead letters produced, and which can never be?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+
+from embedmq_worker.check import check_reply_topic
+from embedmq_worker.config import Config
+from embedmq_worker.engine.seam import Fault
+from embedmq_worker.jobs import Outcome
+from embedmq_worker.plan import TopicWrite
+from embedmq_worker.topics import SLACK_BYTES, Topics
+
+RETRY_S = 1.0
+_FOR_GOOD = (
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+
+log = logging.getLogger(__name__)
+
+
+class TopicSink:
+    """Produces until Kafka has everything; what Kafka refuses for good comes back as faults."""
+
+    def __init__(self, config: Config, topics: Topics) -> None:
+        limits = config.limits
+        self._prefix = config.prefix
+        self._allowed = list(config.worker.reply_topics)
+        self._max_reply_bytes = limits.max_topic_reply_bytes
+        self._topics = topics
+        self._producer = AIOKafkaProducer(
+            **config.kafka.options(),
+            client_id="embedmq-replies",
+            acks="all",
+            enable_idempotence=True,
+            max_request_size=max(limits.max_request_bytes, limits.max_topic_reply_bytes) + 2 * SLACK_BYTES,
+        )
+
+    async def start(self) -> None:
+        """Connect; raises KafkaError."""
+        await self._producer.start()
+
+    async def close(self) -> None:
+        """Send what is left and disconnect."""
+        await self._producer.stop()
+
+    async def write(self, writes: Sequence[TopicWrite]) -> list[tuple[Outcome, Fault]]:
+        """Produce all and wait for the acknowledgements; returns the replies that can never be delivered."""
+        faults = await asyncio.gather(*(self._write(write) for write in writes))
+        return [(write.outcome, fault) for write, fault in zip(writes, faults, strict=True) if fault is not None]
+
+    async def _write(self, write: TopicWrite) -> Fault | None:
+        if write.kind == "reply" and (fault := await self._refuse(write)) is not None:
+            return fault
+        while True:
+            try:
+                sent = await self._producer.send(
+                    write.topic,
+                    write.value,
+                    write.key,
+                    write.partition,
+                    timestamp_ms=write.timestamp_ms,
+                    headers=write.headers,
+                )
+                await sent
+            except _FOR_GOOD as error:
+                if write.kind == "reply":
+                    return Fault("undeliverable", f"Kafka refuses the reply to {write.topic}: {type(error).__name__}")
+                log.exception("dead_letter_refused", extra={"topic": write.topic, "id": write.outcome.result.id})
+            except KafkaError as error:
+                log.warning("produce_failed", extra={"topic": write.topic, "error": f"{type(error).__name__}: {error}"})
+            else:
+                return None
+            await asyncio.sleep(RETRY_S * random.uniform(0.5, 1))
+
+    async def _refuse(self, write: TopicWrite) -> Fault | None:
+        """What is wrong with a reply's address, before the producer would wait for it."""
+        if (fault := check_reply_topic(write.topic, self._prefix, self._allowed)) is not None:
+            return fault
+        size = len(write.value or b"")
+        if size > self._max_reply_bytes:
+            return Fault("undeliverable", f"a reply of {size} bytes exceeds {self._max_reply_bytes}: send fewer items")
+        partitions = await self._topics.partitions(write.topic)
+        if partitions == 0:
+            return Fault("undeliverable", f"the reply topic {write.topic} does not exist")
+        if write.partition is not None and not 0 <= write.partition < partitions:
+            return Fault("undeliverable", f"the reply topic {write.topic} has {partitions} partitions")
+        return None

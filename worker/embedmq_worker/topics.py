@@ -1,0 +1,144 @@
+"""Which topics exist, and how are ours created?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+from embedmq_schemas.limits import KIB, Limits
+from embedmq_schemas.names import Names
+from embedmq_schemas.requests import LANES
+from msgspec import Struct
+
+from embedmq_worker.config import Config, Kafka
+
+EXISTS = 36
+"""Kafka's error code TOPIC_ALREADY_EXISTS."""
+
+SLACK_BYTES = 64 * KIB
+"""What headers and reasons add to the largest request on the dead-letter topic."""
+
+KAFKA_MAX_BATCH_BYTES = 1_048_588
+"""Kafka's own default bound of one batch of records; clients in the field rely on it."""
+
+log = logging.getLogger(__name__)
+
+
+class Topic(Struct, frozen=True):
+    """A topic to be created."""
+
+    name: str
+    partitions: int
+    settings: dict[str, str]
+
+
+def request_topics(config: Config, names: Names) -> dict[str, list[str]]:
+    """The topics that this worker reads, by lane."""
+    found: dict[str, list[str]] = {lane: [] for lane in LANES}
+    for lane in LANES:
+        for name, model in config.models.items():
+            topic = names.shared(lane) if model.shared else names.requests(name, lane)
+            if topic not in found[lane]:
+                found[lane].append(topic)
+    return found
+
+
+def wanted(config: Config, names: Names) -> list[Topic]:
+    """All topics that must exist before the worker subscribes."""
+    kafka = config.kafka
+    requests = [topic for topics in request_topics(config, names).values() for topic in topics]
+    return [
+        *(Topic(name, kafka.partitions, request_settings(kafka, config.limits)) for name in requests),
+        Topic(names.dead, 1, _settings(kafka, config.limits.max_request_bytes + SLACK_BYTES)),
+    ]
+
+
+def request_settings(kafka: Kafka, limits: Limits) -> dict[str, str]:
+    """Settings of a request topic.
+
+    `compression.type=uncompressed` makes the broker unpack what producers compressed, and refuse a batch that is larger
+    than `max.message.bytes` once unpacked. So no fetch can swell in a worker's memory, whatever was sent.
+    """
+    return {**_settings(kafka, limits.max_request_bytes), "compression.type": "uncompressed"}
+
+
+def _settings(kafka: Kafka, record_bytes: int) -> dict[str, str]:
+    return {
+        "retention.ms": str(kafka.retention_ms),
+        "max.message.bytes": str(max(KAFKA_MAX_BATCH_BYTES, record_bytes + SLACK_BYTES)),
+    }
+
+
+class Topics:
+    """Creates topics and looks them up; what was found is remembered for a while."""
+
+    def __init__(self, settings: Kafka) -> None:
+        self._settings = settings
+        self._admin = AIOKafkaAdminClient(**settings.options(), client_id="embedmq-admin")
+        self._known: dict[str, tuple[float, int]] = {}
+
+    async def start(self) -> None:
+        """Connect; raises KafkaError."""
+        await self._admin.start()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._admin.close()
+
+    async def create(self, topics: Iterable[Topic]) -> list[str]:
+        """Create what is missing; returns what could not be created, with the reason."""
+        missing = list(topics)
+        present = await self._describe([topic.name for topic in missing])
+        missing = [topic for topic in missing if topic.name not in present]
+        if not missing:
+            return []
+        cluster = await self._admin.describe_cluster()
+        replicas = min(self._settings.replication, len(cluster["brokers"]))
+        response = await self._admin.create_topics(
+            [NewTopic(topic.name, topic.partitions, replicas, topic_configs=topic.settings) for topic in missing]
+        )
+        await self._await_leaders([topic.name for topic in missing])
+        return [
+            f"{name}: {message or code}" for name, code, message in response.topic_errors if code not in {0, EXISTS}
+        ]
+
+    async def partitions(self, topic: str, ttl_s: float = 30.0) -> int:
+        """How many partitions a topic has; 0 when it does not exist. Never creates it."""
+        now = asyncio.get_running_loop().time()
+        at, count = self._known.get(topic, (0.0, -1))
+        # a missing topic may appear at any moment, an existing one rarely goes
+        if count >= 0 and now - at < (ttl_s if count else 1.0):
+            return count
+        count = (await self._describe([topic])).get(topic, 0)
+        if len(self._known) > 10_000:
+            self._known.clear()
+        self._known[topic] = (now, count)
+        return count
+
+    async def _await_leaders(self, names: list[str], timeout_s: float = 15.0) -> None:
+        """A topic that was just created is unknown to some brokers for a moment."""
+        end = asyncio.get_running_loop().time() + timeout_s
+        while len(await self._describe(names)) < len(names):
+            if asyncio.get_running_loop().time() > end:
+                return
+            await asyncio.sleep(0.1)
+
+    async def _describe(self, names: list[str]) -> Mapping[str, int]:
+        found = await self._admin.describe_topics(names)
+        return {
+            topic["topic"]: len(topic["partitions"])
+            for topic in found
+            if topic["error_code"] == 0 and all(part["leader"] >= 0 for part in topic["partitions"])
+        }
+
+
+async def ensure(topics: Topics, config: Config, names: Names) -> None:
+    """Create the worker's topics; a refusal is only worth a warning where the topic exists all the same."""
+    for refusal in await topics.create(wanted(config, names)):
+        log.warning("topic_not_created", extra={"reason": refusal})
+
+
+__all__ = ["KafkaError", "Topic", "Topics", "ensure", "request_settings", "request_topics", "wanted"]
