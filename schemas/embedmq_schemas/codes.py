@@ -48,6 +48,11 @@ CODES: Final[Mapping[Code, CodeFacts]] = MappingProxyType(
 )
 
 
-def exception_name(code: Code) -> str:
+def find(code: str) -> CodeFacts | None:
+    """The facts of a code read from the wire; None for one of a later version."""
+    return next((facts for known, facts in CODES.items() if known == code), None)
+
+
+def exception_name(code: str) -> str:
     """Name a code the way dead-letter readers expect an exception class: `unknown_model` is `embedmq.UnknownModel`."""
     return "embedmq." + "".join(part.capitalize() for part in code.split("_"))

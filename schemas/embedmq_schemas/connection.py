@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypedDict
 from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Meta, Struct, field
@@ -49,6 +49,16 @@ class KafkaConnection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return options
 
 
+class RedisOptions(TypedDict, total=False):
+    """Keyword arguments of a redis-py client."""
+
+    username: str
+    password: str
+    ssl_ca_certs: str | None
+    ssl_certfile: str | None
+    ssl_keyfile: str | None
+
+
 class RedisConnection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where Redis is and how it lets us in."""
 
@@ -65,9 +75,9 @@ class RedisConnection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     key_file: str | None = None
     """The key of `cert_file`, PEM."""
 
-    def options(self) -> dict[str, object]:
+    def options(self) -> RedisOptions:
         """The keyword arguments that `redis.asyncio.from_url` takes besides the URL."""
-        options: dict[str, object] = {}
+        options = RedisOptions()
         if self.username is not None:
             options["username"] = self.username
         if self.password is not None:

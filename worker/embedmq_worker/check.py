@@ -16,8 +16,10 @@ from embedmq_worker.jobs import Cost
 
 RESULT_OVERHEAD_BYTES = 512
 ITEM_OVERHEAD_BYTES = 16
-ID_BYTES = 8
-"""What one token id takes in a Python list."""
+ID_BYTES = 40
+"""What one token id takes in a Python list: the pointer and the integer."""
+TOKEN_BYTES = 4
+SPECIAL_TOKENS = 2
 
 
 def check(request: Embed, envelope: Envelope, facts: ModelFacts, limits: Limits, now_unix_ms: float) -> Options | Fault:
@@ -59,13 +61,15 @@ def items_that_fit(
 
 
 def cost(record_bytes: int, request: Embed, options: Options, facts: ModelFacts) -> Cost:
-    """What holding the request takes: as it came, decoded, and as its result."""
-    items = request.items
-    decoded = sum(
-        sys.getsizeof(item) if isinstance(item, str) else sys.getsizeof(item) + len(item) * ID_BYTES for item in items
-    )
+    """What holding the request takes: as it came, decoded, cut into tokens, and as its result. An upper bound."""
+    items, longest = request.items, facts.max_tokens
+    decoded = tokens = 0
+    for item in items:
+        decoded += sys.getsizeof(item) if isinstance(item, str) else len(item) * ID_BYTES
+        tokens += min(len(item) + SPECIAL_TOKENS, longest)
+    ids = tokens * TOKEN_BYTES if facts.tokenizes else 0
     result = len(items) * (row_bytes(options.dtype, options.dimensions or facts.dimensions) + ITEM_OVERHEAD_BYTES)
-    return Cost(record_bytes + decoded + result + RESULT_OVERHEAD_BYTES, len(items), len(items))
+    return Cost(record_bytes + decoded + ids + result + RESULT_OVERHEAD_BYTES, len(items), tokens)
 
 
 def _check_size(request: Embed, limits: Limits) -> Fault | None:

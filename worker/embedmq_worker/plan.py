@@ -8,7 +8,7 @@ from typing import Literal
 
 from embedmq_schemas import headers as h
 from embedmq_schemas.codec import CONTENT_TYPES, encode_result, join_results
-from embedmq_schemas.codes import CODES, Code, exception_name
+from embedmq_schemas.codes import exception_name, find
 from embedmq_schemas.envelope import Record
 from embedmq_schemas.limits import Limits
 from embedmq_schemas.names import Names
@@ -71,7 +71,7 @@ class Planner:
         self._source = f"{names.prefix}/worker/{worker_id}".encode()
 
     def plan(self, outcomes: Sequence[Outcome]) -> Plan:
-        """Every outcome goes to its reply, under its key where one is wished, and to the dead letters if its code says so."""
+        """Each outcome goes to its reply, to its key if that is wished, and to the dead letters if its code says so."""
         plan = Plan([], [], [], [])
         streams: defaultdict[str, list[tuple[bytes, Outcome]]] = defaultdict(list)
         for outcome in outcomes:
@@ -84,14 +84,14 @@ class Planner:
                 plan.replies.append(self._reply(outcome, envelope.reply, value))
             if ttl_s := self._keep_s(outcome):
                 plan.keeps.append(self._keep(outcome, value, ttl_s))
-            if isinstance(outcome.result, Failed) and _is_dead(outcome.result.code):
-                plan.dead.append(self.dead(outcome, outcome.result.code, outcome.result.message))
+            if (reason := _grave(outcome.result)) is not None:
+                plan.dead.append(self.dead(outcome, *reason))
         for client, results in streams.items():
             plan.streams.extend(self._entries(self._names.stream(client), results))
         return plan
 
     def undelivered(self, writes: Iterable[tuple[Outcome, Fault]]) -> Plan:
-        """What follows when replies could not be delivered: dead letters, and the reason kept where `result` finds it."""
+        """What follows on undeliverable replies: dead letters, and the reason kept where `result` finds it."""
         plan = Plan([], [], [], [])
         for outcome, fault in writes:
             plan.dead.append(self.dead(outcome, fault.code, fault.message))
@@ -149,9 +149,8 @@ class Planner:
             (h.CE_SOURCE, self._source),
             (h.CE_TYPE, h.CE_TYPES[_kind(result)].encode()),
         ]
-        for name in (h.CORRELATION_ID, h.TRACEPARENT, h.TRACESTATE):
-            if (carried := h.last(job.record.headers, name)) is not None:
-                headers.append((name, carried))
+        carried = ((name, h.last(job.record.headers, name)) for name in (h.CORRELATION_ID, h.TRACEPARENT, h.TRACESTATE))
+        headers += [(name, value) for name, value in carried if value is not None]
         key = (reply.key if reply.key is not None else result.id).encode()
         return TopicWrite(reply.topic, reply.partition, key, value, headers, job.record.timestamp_ms, outcome, "reply")
 
@@ -162,9 +161,13 @@ def _kind(result: Result) -> str:
     return "embedded" if isinstance(result, Embedded) else "scored"
 
 
-def _is_dead(code: str) -> bool:
-    facts = CODES.get(code)  # type: ignore[call-overload]  # a result's code is open text on the wire, closed here
-    return facts is not None and facts.dead_letter
+def _grave(result: Result) -> tuple[str, str] | None:
+    """Code and message, if a result is to be a dead letter: by its code, or when the device failed on every item."""
+    if isinstance(result, Failed):
+        facts = find(result.code)
+        return (result.code, result.message) if facts is not None and facts.dead_letter else None
+    failed = [failure for failure in result.failures if failure.code == "processing_failed"]
+    return (failed[0].code, failed[0].message) if failed and len(failed) == result.count else None
 
 
 def _reasons(record: Record, code: str, message: str) -> list[tuple[str, bytes]]:

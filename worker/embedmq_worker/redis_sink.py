@@ -6,8 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 from embedmq_schemas.names import STREAM_FIELD
 from redis.asyncio import Redis as RedisClient
@@ -110,7 +109,7 @@ async def wait_reachable(client: RedisClient, timeout_s: float) -> str | None:
     end = time.monotonic() + timeout_s
     while True:
         try:
-            await cast("Awaitable[bool]", client.ping())
+            await client.ping()
         except (RedisError, OSError) as error:
             if time.monotonic() >= end or "NOAUTH" in str(error) or "WRONGPASS" in str(error):
                 return f"{type(error).__name__}: {error}"

@@ -39,6 +39,8 @@ class Source:
     ) -> None:
         self.lane = lane
         self.joined = asyncio.Event()
+        self.wake = asyncio.Event()
+        self.finished = False
         self.rebalances = 0
         self._topics = sorted(topics)
         self._on_revoke = on_revoke
@@ -86,12 +88,17 @@ class Source:
         """End `read`; membership goes on, so that nobody else starts what is in flight here."""
         self._stopping = True
 
-    async def commit(self) -> int:
-        """Commit what is complete; returns on how many partitions. A rebalance in between is no error."""
-        offsets = self._committable()
-        if offsets:
+    def finish(self) -> None:
+        """Everything that was read is delivered: one last commit, and no more."""
+        self.finished = True
+        self.wake.set()
+
+    async def commit(self) -> None:
+        """Commit what is complete. A rebalance in between is no error."""
+        if self._uncommitted:
+            await self._commit_beginnings()
+        if offsets := self._committable():
             await self._commit(offsets, COMMIT_TIMEOUT_S)
-        return len(offsets)
 
     async def close(self) -> None:
         """Leave the group."""
@@ -102,12 +109,24 @@ class Source:
         """How many partitions are assigned."""
         return len(self._progress)
 
+    def lag(self) -> dict[str, int]:
+        """Records that wait in Kafka, by topic, as of the last fetch."""
+        lags: dict[str, int] = {}
+        for tp in self._progress:
+            high: int | None = self._consumer.highwater(tp)
+            at: int | None = self._consumer.last_stable_offset(tp) if high is None else None
+            reached = self._reached.get(tp)
+            if high is not None and reached is not None:
+                lags[tp.topic] = lags.get(tp.topic, 0) + max(0, high - reached)
+        return lags
+
     async def assigned(self, partitions: set[TopicPartition]) -> None:
         """Start to track; called by aiokafka."""
         self._progress = {tp: Progress(tp.topic, tp.partition) for tp in partitions}
         self._uncommitted = set(partitions)
         self.rebalances += 1
         self.joined.set()
+        self.wake.set()
         log.info("assigned", extra={"lane": self.lane, "partitions": len(partitions)})
 
     async def revoked(self, partitions: set[TopicPartition]) -> None:
@@ -121,7 +140,7 @@ class Source:
             await self._commit(offsets, REVOKE_COMMIT_TIMEOUT_S)
         log.info("revoked", extra={"lane": self.lane, "partitions": len(partitions)})
 
-    async def commit_beginnings(self) -> None:
+    async def _commit_beginnings(self) -> None:
         """Commit where a group starts that never committed, so that lag is a number from the first moment on."""
         fresh = [tp for tp in self._uncommitted if await self._consumer.committed(tp) is None]
         self._uncommitted = set()

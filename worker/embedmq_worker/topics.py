@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError
 from embedmq_schemas.limits import KIB, Limits
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES
@@ -139,6 +138,3 @@ async def ensure(topics: Topics, config: Config, names: Names) -> None:
     """Create the worker's topics; a refusal is only worth a warning where the topic exists all the same."""
     for refusal in await topics.create(wanted(config, names)):
         log.warning("topic_not_created", extra={"reason": refusal})
-
-
-__all__ = ["KafkaError", "Topic", "Topics", "ensure", "request_settings", "request_topics", "wanted"]

@@ -46,6 +46,13 @@ class Waiting:
             self._changed.clear()
             await self._changed.wait()
 
+    def drop(self, job: Job) -> None:
+        """Forget what is left of a job whose first part was taken."""
+        queue = self._queues[job.envelope.model, job.envelope.lane]
+        if queue.jobs and queue.jobs[0] is job:
+            self._jobs(queue).popleft()
+            queue.next = 0
+
     def discard_revoked(self) -> list[Job]:
         """Drop and return what belongs to partitions that are no longer ours and is not on the device."""
         dropped: list[Job] = []

@@ -1,0 +1,38 @@
+"""How does a set of outcomes reach everybody who waits for one of them?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from embedmq_worker.engine.seam import Fault
+from embedmq_worker.jobs import Outcome
+from embedmq_worker.meter import Meter
+from embedmq_worker.plan import Plan, Planner
+from embedmq_worker.redis_sink import RedisSink
+from embedmq_worker.topic_sink import TopicSink
+
+
+class Delivery:
+    """Plans the writes and has them done; returns once all of them are acknowledged."""
+
+    def __init__(self, planner: Planner, redis: RedisSink, topics: TopicSink, meter: Meter) -> None:
+        self._planner = planner
+        self._redis = redis
+        self._topics = topics
+        self._meter = meter
+
+    async def deliver(self, outcomes: Sequence[Outcome]) -> None:
+        """Write everything; what cannot be delivered leaves a dead letter, and a kept failure where there is a place."""
+        if not outcomes:
+            return
+        refused = await self._write(self._planner.plan(outcomes))
+        if refused:
+            await self._write(self._planner.undelivered(refused))
+
+    async def _write(self, plan: Plan) -> list[tuple[Outcome, Fault]]:
+        redis, topics = await asyncio.gather(
+            self._redis.write([*plan.streams, *plan.keeps]), self._topics.write([*plan.replies, *plan.dead])
+        )
+        self._meter.buried(plan)
+        return redis + topics

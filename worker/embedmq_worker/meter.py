@@ -1,0 +1,89 @@
+"""What happened, in numbers and in the log?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from embedmq_schemas.requests import Lane
+from embedmq_schemas.results import Failed
+
+from embedmq_worker.choose import Budget
+from embedmq_worker.jobs import Batch, Job, Outcome
+from embedmq_worker.metrics import Metrics
+from embedmq_worker.plan import Plan
+
+SMOOTHING = 0.2
+"""Weight of the newest batch in the running rate."""
+
+log = logging.getLogger(__name__)
+
+
+class Meter:
+    """Counts what passes each stage; the running rates are what clients are told to expect."""
+
+    def __init__(self, metrics: Metrics, budgets: Mapping[str, Budget], rates: Mapping[str, float]) -> None:
+        self._metrics = metrics
+        self._budgets = budgets
+        self.tokens_per_s = dict(rates)
+        self.tokens_per_request: dict[str, float] = {}
+
+    def read(self, lane: Lane, records: int) -> None:
+        """Records came from Kafka."""
+        self._metrics.count("records_total", records, lane)
+
+    def prepared(self, model: str, jobs: Sequence[Job]) -> None:
+        """Texts were cut into tokens."""
+        self._metrics.observe("tokenize_seconds", jobs[0].tokenize_ms / 1000, model)
+        mean = sum(job.cost.tokens for job in jobs) / len(jobs)
+        before = self.tokens_per_request.get(model, mean)
+        self.tokens_per_request[model] = before + SMOOTHING * (mean - before)
+
+    def encoded(self, batch: Batch, forward_s: float) -> None:
+        """A batch left the device."""
+        model, metrics = batch.model, self._metrics
+        fill = batch.tokens / self._budgets[model].tokens
+        metrics.count("items_total", batch.items, model)
+        metrics.count("tokens_total", batch.tokens, model)
+        metrics.observe("batch_items", batch.items, model)
+        metrics.observe("batch_tokens", batch.tokens, model)
+        metrics.observe("batch_fill_ratio", min(fill, 1.0), model)
+        metrics.observe("forward_seconds", forward_s, model)
+        first = batch.parts[0].job
+        metrics.observe("queue_seconds", first.queue_ms / 1000, model, first.envelope.lane)
+        rate = batch.tokens / max(forward_s, 1e-6)
+        before = self.tokens_per_s[model]
+        self.tokens_per_s[model] = rate if before == float("inf") else before + SMOOTHING * (rate - before)
+        log.info(
+            "batch",
+            extra={
+                "model": model,
+                "requests": len(batch.parts),
+                "items": batch.items,
+                "tokens": batch.tokens,
+                "fill": round(fill, 3),
+                "queue_ms": round(first.queue_ms, 3),
+                "forward_ms": round(forward_s * 1000, 3),
+            },
+        )
+
+    def delivered(self, outcomes: Sequence[Outcome], deliver_s: float) -> None:
+        """Outcomes were acknowledged."""
+        self._metrics.observe("deliver_seconds", deliver_s)
+        counts: dict[tuple[str, str, str], int] = {}
+        for outcome in outcomes:
+            envelope = outcome.job.envelope
+            code = outcome.result.code if isinstance(outcome.result, Failed) else "ok"
+            # a model nobody serves would make a label of whatever was sent
+            model = envelope.model if envelope.model in self._budgets else ""
+            key: tuple[str, str, str] = (model, envelope.lane, code)
+            counts[key] = counts.get(key, 0) + 1
+        for key, count in counts.items():
+            self._metrics.count("requests_total", count, *key)
+
+    def buried(self, plan: Plan) -> None:
+        """Dead letters were acknowledged."""
+        for write in plan.dead:
+            code = next(value.decode() for name, value in write.headers if name == "embedmq-error-code")
+            self._metrics.count("dead_letters_total", 1, code)
+            log.warning("dead_letter", extra={"id": write.outcome.result.id, "code": code})
