@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from embedmq_schemas.requests import Lane
@@ -41,6 +42,58 @@ CE_TYPES: Final = {
     "scored": "embedmq.scored.v1",
     "failed": "embedmq.failed.v1",
 }
+
+REQUEST_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        CONTENT_TYPE: "`application/json`, `application/msgpack` or `text/plain`; missing: by the first byte",
+        CE_SPECVERSION: "CloudEvents in binary mode: `1.0`",
+        CE_ID: "the id of a request that states none",
+        CE_SOURCE: "who sent it; our clients write `embedmq/client/<uuid>`",
+        CE_TYPE: "`embedmq.embed.v1` or `embedmq.score.v1`",
+        TRACEPARENT: "W3C trace context, carried to the reply as it is",
+        TRACESTATE: "W3C trace context, carried to the reply as it is",
+        REPLY_TOPIC: "reply topic of a request that states none, UTF-8",
+        REPLY_PARTITION: "reply partition: 4 bytes big-endian, or ASCII digits",
+        CORRELATION_ID: "any bytes, carried to the reply byte for byte",
+        TENANT: "tenant of a request that states none, UTF-8",
+        KEEP_S: "`keep_s` of a `text/plain` request, ASCII digits",
+        ID: "the id, frozen at the first reading; comes before all others",
+        LANE: "the lane, frozen at the first reading; counts where the topic names none",
+        ATTEMPT: "attempts already spent, ASCII digits; written by workers only",
+        NOT_BEFORE: "earliest time to run, Unix milliseconds in ASCII digits; written by workers only",
+        FIRST_SEEN: "timestamp of the first record, Unix milliseconds in ASCII digits; written by workers only",
+    }
+)
+"""What a request may carry, and how its bytes are read."""
+
+REPLY_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        CONTENT_TYPE: "`application/json` or `application/msgpack`",
+        CE_SPECVERSION: "`1.0`",
+        CE_ID: "the request's id",
+        CE_SOURCE: "`<prefix>/worker/<id>`",
+        CE_TYPE: "`embedmq.embedded.v1`, `embedmq.scored.v1` or `embedmq.failed.v1`",
+        CORRELATION_ID: "the request's last one, byte for byte",
+        TRACEPARENT: "the request's",
+        TRACESTATE: "the request's",
+    }
+)
+"""What a reply carries; nothing else of the request's headers comes back."""
+
+DEAD_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        ERROR_CODE: "the code, UTF-8",
+        FIRST_SEEN: "the record's timestamp, Unix milliseconds in ASCII digits",
+        DLT_TOPIC: "the first topic, UTF-8",
+        DLT_PARTITION: "the first partition, 4 bytes big-endian",
+        DLT_OFFSET: "the first offset, 8 bytes big-endian",
+        DLT_EXCEPTION: "`embedmq.` and the code in camel case: `unknown_model` is `embedmq.UnknownModel`",
+        DLT_MESSAGE: "what went wrong, UTF-8; never the request's text",
+        ID: "the id that the answer had",
+        LANE: "`interactive` or `bulk`",
+    }
+)
+"""What a dead letter carries besides the headers that its record came with."""
 
 Headers = Sequence[tuple[str, bytes]]
 

@@ -47,7 +47,7 @@ Reply = TopicReply | StreamReply
 class Embed(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="embed", forbid_unknown_fields=True, omit_defaults=True
 ):
-    """Turn items into vectors. `None` always means "not given"; the defaults are those of the API page."""
+    """Turn items into vectors. Null always means "not given"; `docs/wire.md` has the defaults."""
 
     id: str | None = None
     model: str | None = None
