@@ -119,12 +119,16 @@ def as_text(endpoints: Endpoints, models: list[str]) -> str:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM, and the end of the terminal, are ordinary ways to end: they unwind, and the exit code is 0."""
+    """SIGTERM, and the end of the terminal, are ordinary ways to end: they unwind, and the exit code is 0.
+
+    SIGINT unwinds even where a script started this in the background, which makes shells ignore it.
+    """
 
     def end(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(0)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {signal.SIGTERM: end, signal.SIGHUP: end, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

@@ -82,7 +82,7 @@ def _sha256(file: Path) -> str | None:
     try:
         with file.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
-    except FileNotFoundError:
+    except OSError:  # not there, or not readable: writing it will tell
         return None
 
 

@@ -1,0 +1,127 @@
+"""Nothing survives the process that started a stack, and every ending is told."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import psutil
+import pytest
+from embedmq_local.kafka import live_brokers
+from embedmq_local.stack import Stack
+
+Running = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
+GONE_S = 10.0  # within which the processes of a dead parent must be gone
+UP = "from embedmq_local.commands import up; from embedmq_schemas.invocation import Invocation; import sys; "
+UP_JSON = UP + "up(sys.argv[1:], obj=Invocation(json=True))"
+UP_ALONE = UP + "up(sys.argv[1:])"
+WITH_WORKER = """
+import sys, time
+from embedmq_local.stack import Stack
+with Stack() as stack:
+    stack.start_worker(command=["sleep", "600"])
+    print(stack._data.folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def started(process: subprocess.Popen[str]) -> tuple[str, list[psutil.Process]]:
+    """The first line that it prints, when it is up, and its processes."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        assert process.stderr is not None
+        pytest.fail(process.stderr.read())
+    return line.strip(), psutil.Process(process.pid).children(recursive=True)
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=GONE_S)
+    assert not alive
+
+
+def test_kill_9_of_the_parent_leaves_nothing(program: Running) -> None:
+    """No process and no temporary folder: Kafka, Redis, a worker and their guards all go."""
+    with program(WITH_WORKER) as process:
+        folder, processes = started(process)
+        assert len(processes) == 6
+        process.send_signal(signal.SIGKILL)
+        assert_gone(processes)
+        assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_up_cleanly(program: Running, number: int, code: int) -> None:
+    """One line of JSON when all is ready; SIGTERM is an ordinary end, Ctrl-C is 130."""
+    with program(UP_JSON, "--workers", "0") as process:
+        line, processes = started(process)
+        answer = json.loads(line)
+        assert set(answer) == {"kafka", "redis", "metrics", "models", "pids"}
+        assert live_brokers(int(answer["kafka"].split(":")[1])) == {1}
+        pids = answer["pids"]
+        assert {*pids["kafka"], pids["redis"]} < {child.pid for child in processes}
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=GONE_S)
+        assert (process.returncode, output, errors.strip()) == (code, "", "")
+        assert_gone(processes)
+
+
+def test_up_ends_when_a_process_ends(program: Running) -> None:
+    """It says which, with the log, which stays, stops the rest, and its exit code is 1."""
+    with program(UP_JSON, "--workers", "0") as process:
+        line, processes = started(process)
+        psutil.Process(json.loads(line)["pids"]["kafka"][0]).kill()
+        _, errors = process.communicate(timeout=GONE_S)
+        assert process.returncode == 1
+        assert "kafka-1 ended with exit code -9" in errors
+        log = Path(errors.split("its log is ")[1].strip())
+        assert "Kafka Server started" in log.read_text()
+        assert_gone(processes)
+        log.unlink()
+        log.with_name("redis.log").unlink()
+        log.parent.rmdir()
+        log.parent.parent.rmdir()
+
+
+def test_up_says_how_to_reach_what_runs(program: Running) -> None:
+    """Lines to copy, for people."""
+    with program(UP_ALONE, "--workers", "0") as process:
+        first, _ = started(process)
+        assert process.stdout is not None
+        text = first + "".join(process.stdout.readline() for _ in range(3))
+        assert "export EMBEDMQ_KAFKA=127.0.0.1:" in text
+        assert " EMBEDMQ_REDIS=redis://127.0.0.1:" in text
+
+
+@pytest.mark.parametrize(("text", "reason"), [(None, "cannot read"), ("[models", "is no TOML")])
+def test_a_config_that_cannot_be_read_ends_up_with_2(
+    program: Running, tmp_path: Path, text: str | None, reason: str
+) -> None:
+    """One line, and nothing is left running."""
+    config = tmp_path / "worker.toml"
+    if text is not None:
+        config.write_text(text)
+    code = UP + "from pathlib import Path; up([], obj=Invocation(config=Path(sys.argv[1])))"
+    with program(code, config) as process:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert reason in errors
+        assert len(errors.splitlines()) == 1
+
+
+def test_an_exception_inside_a_stack_ends_it() -> None:
+    """The processes and the temporary folder go with the `with` statement."""
+    seen: list[psutil.Process] = []
+
+    def fail(stack: Stack) -> None:
+        seen.extend(psutil.Process(pid) for pid in (stack.redis_server.pid, stack.brokers[0].pid))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), Stack() as stack:
+        fail(stack)
+    assert_gone(seen)
+    assert not stack.brokers[0].log.exists()
