@@ -37,7 +37,7 @@ async def prepare_jobs(engine: Engine, jobs: Sequence[Job], threads: Executor) -
 
 
 async def encode_parts(engine: Engine, parts: Sequence[Part], device: Executor) -> None:
-    """Give the jobs of a batch their vectors. A batch that breaks is halved until one item is alone, and fails alone."""
+    """Give the jobs of a batch their vectors. A batch that breaks is halved until one item is alone and fails alone."""
     loop = asyncio.get_running_loop()
     slices = [Slice(part.job.prepared, part.job.options, part.start, part.stop) for part in parts]
     start_s = time.perf_counter()

@@ -104,7 +104,7 @@ class Catalogue:
                 revision=facts.revision,
                 limits=self._config.limits,
             )
-            pipe.set(self._names.model(name), encode(entry), ex=CATALOGUE_TTL_S)
+            pipe.execute_command("SET", self._names.model(name), encode(entry), "EX", CATALOGUE_TTL_S)
         await pipe.execute()
 
     async def _write_status(self, status: WorkerStatus) -> None:

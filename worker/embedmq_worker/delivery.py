@@ -23,7 +23,7 @@ class Delivery:
         self._meter = meter
 
     async def deliver(self, outcomes: Sequence[Outcome]) -> None:
-        """Write everything; what cannot be delivered leaves a dead letter, and a kept failure where there is a place."""
+        """Write everything; what cannot be delivered leaves a dead letter, and the failure kept under its id."""
         if not outcomes:
             return
         refused = await self._write(self._planner.plan(outcomes))

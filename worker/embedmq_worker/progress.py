@@ -48,6 +48,11 @@ class Progress:
         self._committed = offset
 
     @property
+    def reached(self) -> int | None:
+        """The offset after the last record read; None before the first."""
+        return None if self._seen is None else self._seen + 1
+
+    @property
     def open(self) -> int:
         """How many records are read and not complete."""
         return len(self._open)

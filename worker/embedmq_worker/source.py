@@ -112,12 +112,10 @@ class Source:
     def lag(self) -> dict[str, int]:
         """Records that wait in Kafka, by topic, as of the last fetch."""
         lags: dict[str, int] = {}
-        for tp in self._progress:
-            high: int | None = self._consumer.highwater(tp)
-            at: int | None = self._consumer.last_stable_offset(tp) if high is None else None
-            reached = self._reached.get(tp)
-            if high is not None and reached is not None:
-                lags[tp.topic] = lags.get(tp.topic, 0) + max(0, high - reached)
+        for tp, progress in self._progress.items():
+            end: int | None = self._consumer.highwater(tp)
+            if end is not None and progress.reached is not None:
+                lags[tp.topic] = lags.get(tp.topic, 0) + max(0, end - progress.reached)
         return lags
 
     async def assigned(self, partitions: set[TopicPartition]) -> None:
