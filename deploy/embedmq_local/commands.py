@@ -57,8 +57,9 @@ def up(context: click.Context, brokers: str, workers: int, data: Path | None) ->
     options = invocation if isinstance(invocation, Invocation) else Invocation()
     failure: type[click.ClickException] = NotStarted
     try:
+        models = model_names(options.config) if workers else []
         with _ended_by_signals(), Stack(data, int(brokers), TerminalProgress()) as stack:
-            models = _serve(stack, workers, options)
+            _start_workers(stack, workers, options)
             describe = as_json if options.json else as_text
             click.echo(describe(stack.endpoints, models))
             failure = Ended
@@ -71,15 +72,11 @@ def up(context: click.Context, brokers: str, workers: int, data: Path | None) ->
         context.exit(INTERRUPTED)
 
 
-def _serve(stack: Stack, workers: int, options: Invocation) -> list[str]:
-    """Start the workers and wait for them; the models that they serve."""
-    if not workers:
-        return []
-    models = model_names(options.config)
+def _start_workers(stack: Stack, workers: int, options: Invocation) -> None:
+    """Start all, then wait for all."""
     environment = {"EMBEDMQ_PREFIX": options.prefix} if options.prefix else {}
     for worker in [stack.start_worker(options.config, environment) for _ in range(workers)]:
         worker.wait_ready()
-    return models
 
 
 def model_names(config: Path | None) -> list[str]:

@@ -125,6 +125,9 @@ def settings(broker: Broker, brokers: Sequence[Broker], data: Path) -> Mapping[s
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,
         "log.cleaner.dedupe.buffer.size": 2097152,  # the default of 128 MiB would not fit the heap
+        # A broker that was killed may come back once its session is over: after 9 s by default.
+        "broker.session.timeout.ms": 3000,
+        "broker.heartbeat.interval.ms": 500,
         "num.network.threads": 2,
         "num.io.threads": 4,
     }
