@@ -54,9 +54,8 @@ def test_kill_9_of_the_parent_leaves_nothing(program: Running) -> None:
         assert not Path(folder).exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_up_cleanly(program: Running, number: int, code: int) -> None:
-    """One line of JSON when all is ready; SIGTERM is an ordinary end, Ctrl-C is 130."""
+def test_sigterm_is_an_ordinary_end_of_up(program: Running) -> None:
+    """With --json, one line when all is ready; SIGTERM ends everything, silently, with exit code 0."""
     with program(UP_JSON, "--workers", "0") as process:
         line, processes = started(process)
         answer = json.loads(line)
@@ -64,9 +63,23 @@ def test_a_signal_ends_up_cleanly(program: Running, number: int, code: int) -> N
         assert live_brokers(int(answer["kafka"].split(":")[1])) == {1}
         pids = answer["pids"]
         assert {*pids["kafka"], pids["redis"]} < {child.pid for child in processes}
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=GONE_S)
-        assert (process.returncode, output, errors.strip()) == (code, "", "")
+        assert (process.returncode, output, errors.strip()) == (0, "", "")
+        assert_gone(processes)
+
+
+def test_ctrl_c_ends_up_with_130(program: Running) -> None:
+    """For people it prints lines to copy; Ctrl-C leaves nothing."""
+    with program(UP_ALONE, "--workers", "0") as process:
+        first, processes = started(process)
+        assert first == "Ready; Ctrl-C ends it all. In another terminal:"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(GONE_S) == 130
+        assert process.stdout is not None
+        output = process.stdout.read()
+        assert "export EMBEDMQ_KAFKA=127.0.0.1:" in output
+        assert " EMBEDMQ_REDIS=redis://127.0.0.1:" in output
         assert_gone(processes)
 
 
@@ -85,16 +98,6 @@ def test_up_ends_when_a_process_ends(program: Running) -> None:
         log.with_name("redis.log").unlink()
         log.parent.rmdir()
         log.parent.parent.rmdir()
-
-
-def test_up_says_how_to_reach_what_runs(program: Running) -> None:
-    """Lines to copy, for people."""
-    with program(UP_ALONE, "--workers", "0") as process:
-        first, _ = started(process)
-        assert process.stdout is not None
-        text = first + "".join(process.stdout.readline() for _ in range(3))
-        assert "export EMBEDMQ_KAFKA=127.0.0.1:" in text
-        assert " EMBEDMQ_REDIS=redis://127.0.0.1:" in text
 
 
 @pytest.mark.parametrize(("text", "reason"), [(None, "cannot read"), ("[models", "is no TOML")])
