@@ -12,7 +12,7 @@ from embedmq_schemas import headers as h
 from embedmq_schemas.catalogue import ModelEntry, WorkerStatus
 from embedmq_schemas.codec import CONTENT_TYPES, Codec
 from embedmq_schemas.codes import CODES
-from embedmq_schemas.names import ID_LENGTH, Names
+from embedmq_schemas.names import ID_LENGTH, TOPIC_PATTERN, Names
 from embedmq_schemas.requests import DTYPES, ENCODINGS, LANES, OUTPUTS, Embed, Score
 from embedmq_schemas.results import Embedded, Failed, Scored
 
@@ -86,6 +86,7 @@ def _schemas(prefix: str) -> dict[str, Schema]:
     for name in _REQUESTS:
         schemas[name]["properties"]["id"]["anyOf"][0]["pattern"] = _ID_PATTERN
     schemas["StreamReply"]["properties"]["client"]["pattern"] = _ID_PATTERN
+    schemas["TopicReply"]["properties"]["topic"]["pattern"] = f"^{TOPIC_PATTERN}$"
     for name in ("Failed", "Failure"):
         schemas[name]["properties"]["code"]["description"] = _CODES
     schemas["Request"] = {"anyOf": [{"$ref": prefix + name} for name in _REQUESTS]}

@@ -7,7 +7,7 @@ import msgspec
 from embedmq_schemas import headers as h
 from embedmq_schemas.codec import Codec, Undecodable, decode_request, detect
 from embedmq_schemas.codes import Code
-from embedmq_schemas.names import ID_LENGTH, Names, is_id, is_model_name
+from embedmq_schemas.names import ID_LENGTH, Names, is_id, is_model_name, is_topic
 from embedmq_schemas.requests import Lane, Reply, Request, StreamReply, TopicReply
 from embedmq_schemas.salvage import Address, salvage
 
@@ -126,9 +126,12 @@ def _derive_model(record: Record, own: str | None, stated: str | None) -> tuple[
 
 def _derive_reply(headers: h.Headers, stated: Reply | None) -> tuple[Reply | None, tuple[Code, str] | None]:
     """The stated reply, else that of Spring's headers."""
-    if isinstance(stated, StreamReply) and not is_id(stated.client):
+    if isinstance(stated, StreamReply):
+        if is_id(stated.client):
+            return stated, None
         return None, ("malformed", "`reply.client` must match [A-Za-z0-9._:/-]{1,128}")
-    if stated is not None:
-        return stated, None
     topic = h.text(headers, h.REPLY_TOPIC)
-    return (TopicReply(topic=topic, partition=h.reply_partition(headers)) if topic else None), None
+    reply = stated or (TopicReply(topic=topic, partition=h.reply_partition(headers)) if topic else None)
+    if reply is None or is_topic(reply.topic):
+        return reply, None
+    return None, ("malformed", "the reply topic's name must match [A-Za-z0-9._-]{1,249}")

@@ -13,8 +13,10 @@ STREAM_FIELD: Final = b"r"
 """The one field of an entry on a reply stream: a MessagePack array of results."""
 
 ID_LENGTH: Final = 128
+TOPIC_PATTERN: Final = "[A-Za-z0-9._-]{1,249}"
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ID: Final = re.compile(rf"[A-Za-z0-9._:/-]{{1,{ID_LENGTH}}}")
+_TOPIC: Final = re.compile(TOPIC_PATTERN)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -26,6 +28,11 @@ def is_model_name(name: str) -> bool:
 def is_id(text: str) -> bool:
     """Whether `text` can be a request's id (or a client's)."""
     return _ID.fullmatch(text) is not None
+
+
+def is_topic(text: str) -> bool:
+    """Whether Kafka allows `text` as the name of a topic."""
+    return _TOPIC.fullmatch(text) is not None and text not in {".", ".."}
 
 
 def is_prefix(text: str) -> bool:

@@ -133,6 +133,35 @@ def test_a_client_that_can_be_no_key_is_refused(client: str) -> None:
     assert "`reply.client`" in refusal.message
 
 
+@pytest.mark.parametrize("topic", ["", "..", "two words", "x" * 250])
+def test_a_reply_topic_that_kafka_could_not_have_is_refused(topic: str) -> None:
+    """From the body or from a header; asking Kafka for it would be an error of ours."""
+    refusal = refuse(make_record({**ONE, "reply": {"type": "topic", "topic": topic}}))
+    assert (refusal.code, refusal.envelope.reply) == ("malformed", None)
+    if topic:
+        refusal = refuse(make_record(ONE, headers={"kafka_replyTopic": topic.encode()}))
+        assert (refusal.code, refusal.envelope.reply) == ("malformed", None)
+
+
+CANARY = "the patient's name"
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"id": CANARY},
+        {"model": CANARY},
+        {"reply": {"type": "stream", "client": CANARY}},
+        {"reply": {"type": "topic", "topic": CANARY}},
+    ],
+)
+def test_a_refused_address_is_not_repeated(stated: Fields) -> None:
+    """Neither on a topic of its own nor on a shared one."""
+    for topic in (OWN, SHARED):
+        message = refuse(make_record({**ONE, **stated}, topic=topic, key=CANARY.encode())).message
+        assert CANARY not in message
+
+
 def test_the_lane_is_the_topics_and_only_where_that_has_none_the_frozen_one() -> None:
     """A header must not lift a record out of the bulk lane; on a retry topic it is all there is."""
     hurry = {"embedmq-lane": b"interactive"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from embedmq_schemas import Names
-from embedmq_schemas.names import is_id, is_model_name, is_prefix
+from embedmq_schemas.names import is_id, is_model_name, is_prefix, is_topic
 
 NAMES = Names()
 
@@ -48,5 +48,7 @@ def test_which_names_can_be_used() -> None:
     )
     assert all(map(is_id, ["a", "A.b_c:d/e-f", "x" * 128]))
     assert not any(map(is_id, ["", "x" * 129, "a b", "ä", "a\n", "{a}"]))
+    assert all(map(is_topic, ["a", "A.b_c-d", "x" * 249]))
+    assert not any(map(is_topic, ["", ".", "..", "x" * 250, "a b", "a:b", "a\n"]))
     assert all(map(is_prefix, ["embedmq", "A_b-c"]))
     assert not any(map(is_prefix, ["", "a.b", "a:b", "_a", "a\n", "p" * 64]))
