@@ -19,6 +19,8 @@ CONTENT_TYPES: Final[dict[Codec, bytes]] = {
     "text": b"text/plain",
 }
 
+_EXACT: Final[dict[bytes, Codec]] = {name: codec for codec, name in CONTENT_TYPES.items()}
+
 _JSON: Final = msgspec.json.Encoder()
 _MSGPACK: Final = msgspec.msgpack.Encoder()
 _REQUEST_JSON: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Embed | Score)
@@ -52,6 +54,8 @@ class Undecodable(ValueError):
 def detect(content_type: bytes | None, value: bytes) -> Codec:
     """Tell the codec of a record: by its header, and where that says nothing to us, by its first byte."""
     if content_type is not None:
+        if (exact := _EXACT.get(content_type)) is not None:
+            return exact
         essence = content_type.split(b";", 1)[0].strip(b" \t\"'").lower()
         for codec, name in CONTENT_TYPES.items():
             if essence == name:

@@ -12,7 +12,7 @@ from embedmq_schemas.requests import Lane, Reply, Request, StreamReply, TopicRep
 from embedmq_schemas.salvage import Address, salvage
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One Kafka record, as far as it decides anything. `timestamp_ms` is Kafka's."""
 
     topic: str
@@ -24,7 +24,7 @@ class Record(msgspec.Struct, frozen=True):
     headers: h.Headers
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """All that an answer needs, even to a request that cannot be read."""
 
     id: str
@@ -48,38 +48,42 @@ class Refusal(msgspec.Struct, frozen=True):
 
 def open_record(record: Record, names: Names, max_request_bytes: int) -> tuple[Envelope, Request] | Refusal:
     """Decode a record and derive what it leaves out (id, model, reply) from its headers, topic, key and place."""
-    value, content_type = record.value, h.last(record.headers, h.CONTENT_TYPE)
+    value, found = record.value, h.find(record.headers)
+    content_type = found.get(h.CONTENT_TYPE)
     if value is None:
-        return _refuse(record, names, Address(), detect(content_type, b""), "malformed", "the record's value is null")
+        return _refuse(
+            record, names, found, Address(), detect(content_type, b""), "malformed", "the record's value is null"
+        )
     codec = detect(content_type, value)
     if len(value) > max_request_bytes:
         message = f"{len(value)} bytes exceed the {max_request_bytes} that one request may hold: send fewer items"
-        return _refuse(record, names, salvage(value, codec), codec, "too_large", message)
+        return _refuse(record, names, found, salvage(value, codec), codec, "too_large", message)
     try:
         request = decode_request(value, codec)
     except Undecodable as error:
-        return _refuse(record, names, salvage(value, codec), codec, error.code, error.message)
-    envelope, fault = _derive(record, names, request, codec)
+        return _refuse(record, names, found, salvage(value, codec), codec, error.code, error.message)
+    envelope, fault = _derive(record, names, found, request, codec)
     return Refusal(envelope, *fault) if fault else (envelope, request)
 
 
-def _refuse(record: Record, names: Names, stated: Request | Address, codec: Codec, code: Code, message: str) -> Refusal:
-    envelope, _ = _derive(record, names, stated, codec)
+def _refuse(
+    record: Record, names: Names, found: h.Found, stated: Request | Address, codec: Codec, code: Code, message: str
+) -> Refusal:
+    envelope, _ = _derive(record, names, found, stated, codec)
     return Refusal(envelope, code, message)
 
 
 def _derive(
-    record: Record, names: Names, stated: Request | Address, codec: Codec
+    record: Record, names: Names, found: h.Found, stated: Request | Address, codec: Codec
 ) -> tuple[Envelope, tuple[Code, str] | None]:
     """Complete a request's address as far as possible; a contradiction in it is returned as code and message."""
-    headers = record.headers
-    own, lane = names.parse(record.topic) or (None, h.lane(headers) or "interactive")
-    id, id_fault = _derive_id(record, stated.id)
+    own, lane = names.parse(record.topic) or (None, h.lane(found) or "interactive")
+    id, id_fault = _derive_id(record, found, stated.id)
     model, model_fault = _derive_model(record, own, stated.model)
-    reply, reply_fault = _derive_reply(headers, stated.reply)
+    reply, reply_fault = _derive_reply(found, stated.reply)
     keep_s = stated.keep_s
     if codec == "text" and keep_s is None:
-        keep_s = h.number(headers, h.KEEP_S)
+        keep_s = h.number(found, h.KEEP_S)
     envelope = Envelope(
         id=id,
         model=model,
@@ -87,24 +91,22 @@ def _derive(
         codec=codec,
         reply=reply,
         keep_s=keep_s,
-        tenant=stated.tenant or h.text(headers, h.TENANT) or "",
+        tenant=stated.tenant or h.text(found, h.TENANT) or "",
         meta=stated.meta,
         item_ids=stated.item_ids,
     )
     return envelope, id_fault or model_fault or reply_fault
 
 
-def _derive_id(record: Record, stated: str | None) -> tuple[str, tuple[Code, str] | None]:
+def _derive_id(record: Record, found: h.Found, stated: str | None) -> tuple[str, tuple[Code, str] | None]:
     """The frozen id, the stated one, CloudEvents' one, else the record's place, which is unique in one cluster (of a
     long topic's name only as much as an id can hold).
     """
-    place = f"{record.topic}-{record.partition}-{record.offset}-{record.timestamp_ms}"[-ID_LENGTH:]
-    chosen = h.text(record.headers, h.ID) or stated or h.text(record.headers, h.CE_ID)
-    if chosen is None or chosen == "":
-        return place, None
-    if is_id(chosen):
+    chosen = h.text(found, h.ID) or stated or h.text(found, h.CE_ID)
+    if chosen and is_id(chosen):
         return chosen, None
-    return place, ("malformed", "`id` must match [A-Za-z0-9._:/-]{1,128}")
+    place = f"{record.topic}-{record.partition}-{record.offset}-{record.timestamp_ms}"[-ID_LENGTH:]
+    return place, ("malformed", "`id` must match [A-Za-z0-9._:/-]{1,128}") if chosen else None
 
 
 def _derive_model(record: Record, own: str | None, stated: str | None) -> tuple[str, tuple[Code, str] | None]:
@@ -124,14 +126,14 @@ def _derive_model(record: Record, own: str | None, stated: str | None) -> tuple[
     return name, None
 
 
-def _derive_reply(headers: h.Headers, stated: Reply | None) -> tuple[Reply | None, tuple[Code, str] | None]:
+def _derive_reply(found: h.Found, stated: Reply | None) -> tuple[Reply | None, tuple[Code, str] | None]:
     """The stated reply, else that of Spring's headers."""
     if isinstance(stated, StreamReply):
         if is_id(stated.client):
             return stated, None
         return None, ("malformed", "`reply.client` must match [A-Za-z0-9._:/-]{1,128}")
-    topic = h.text(headers, h.REPLY_TOPIC)
-    reply = stated or (TopicReply(topic=topic, partition=h.reply_partition(headers)) if topic else None)
+    topic = h.text(found, h.REPLY_TOPIC)
+    reply = stated or (TopicReply(topic=topic, partition=h.reply_partition(found)) if topic else None)
     if reply is None or is_topic(reply.topic):
         return reply, None
     return None, ("malformed", "the reply topic's name must match [A-Za-z0-9._-]{1,249}")

@@ -95,7 +95,16 @@ DEAD_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """What a dead letter carries besides the headers that its record came with."""
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+Found = Mapping[str, bytes]
+"""Headers by name; of repeated ones the last."""
+
+
+def find(headers: Headers) -> Found:
+    """Index headers for several look-ups. A null value counts as absent."""
+    return {name: value for name, value in headers if value is not None}  # Kafka allows null headers
 
 
 def last(headers: Headers, name: str) -> bytes | None:
@@ -106,9 +115,9 @@ def last(headers: Headers, name: str) -> bytes | None:
     return None
 
 
-def text(headers: Headers, name: str) -> str | None:
+def text(found: Found, name: str) -> str | None:
     """A header as UTF-8 text, without surrounding quotes (Spring's JSON mapper adds them); None if it is no UTF-8."""
-    value = last(headers, name)
+    value = found.get(name)
     if value is None:
         return None
     try:
@@ -117,26 +126,26 @@ def text(headers: Headers, name: str) -> str | None:
         return None
 
 
-def number(headers: Headers, name: str) -> int | None:
+def number(found: Found, name: str) -> int | None:
     """A header as a whole number in ASCII digits; None if it is none."""
-    value = text(headers, name)
+    value = text(found, name)
     return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) <= 18 else None
 
 
-def reply_partition(headers: Headers) -> int | None:
+def reply_partition(found: Found) -> int | None:
     """The reply partition: 4 bytes big-endian (Spring's template), or ASCII digits. Four digits are read as digits."""
-    value = last(headers, REPLY_PARTITION)
+    value = found.get(REPLY_PARTITION)
     if value is None:
         return None
     if len(value) == 4 and not value.isdigit():
         partition = int.from_bytes(value, "big", signed=True)
         return partition if partition >= 0 else None
-    return number(headers, REPLY_PARTITION)
+    return number(found, REPLY_PARTITION)
 
 
-def lane(headers: Headers) -> Lane | None:
+def lane(found: Found) -> Lane | None:
     """The lane that an earlier reader froze on the record."""
-    value = last(headers, LANE)
+    value = found.get(LANE)
     if value == b"interactive":
         return "interactive"
     return "bulk" if value == b"bulk" else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from embedmq_schemas.requests import LANES, Lane
@@ -89,11 +90,17 @@ class Names:
 
     def parse(self, topic: str) -> tuple[str | None, Lane] | None:
         """Read a request topic back: its model (None on a shared topic) and lane; None for any other topic."""
-        head, _, lane = topic.rpartition(".")
-        for known in LANES:
-            if lane == known and head.startswith(self.prefix + "."):
-                model = head[len(self.prefix) + 1 :]
-                if model == "shared":
-                    return None, known
-                return (model, known) if is_model_name(model) else None
-        return None
+        return _parse(self.prefix, topic)
+
+
+@lru_cache(maxsize=4096)
+def _parse(prefix: str, topic: str) -> tuple[str | None, Lane] | None:
+    """Asked for every record, answered once a topic."""
+    head, _, lane = topic.rpartition(".")
+    for known in LANES:
+        if lane == known and head.startswith(prefix + "."):
+            model = head[len(prefix) + 1 :]
+            if model == "shared":
+                return None, known
+            return (model, known) if is_model_name(model) else None
+    return None

@@ -8,7 +8,7 @@ Rows = list[list[float | None]]
 """Rows of numbers, for readers who cannot decode bytes; a failed row is nulls."""
 
 
-class Tensor(Struct, frozen=True):
+class Tensor(Struct, frozen=True, gc=False):
     """A block of numbers: `data` is little-endian row-major bytes (base64 in JSON), or rows when `encoding` is `array`.
 
     `scales` (one a row, `int8` only) gives the float back: `data * scale`. `ubinary` packs 8 dimensions a byte, so its
@@ -36,7 +36,7 @@ class Failure(Struct, frozen=True):
     message: str
 
 
-class Timing(Struct, frozen=True):
+class Timing(Struct, frozen=True, gc=False):
     """Where the time went, in milliseconds: waiting for the device, cutting into tokens, on the device."""
 
     queue_ms: float = 0.0

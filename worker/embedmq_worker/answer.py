@@ -21,7 +21,9 @@ def answer(job: Job, facts: ModelFacts) -> Embedded:
         computed_in=facts.computed_in,
         count=len(prepared.tokens),
         dense=_dense(job),
-        failures=[Failure(index, fault.code, fault.message) for index, fault in sorted(prepared.faults.items())],
+        failures=[Failure(index, fault.code, fault.message) for index, fault in sorted(prepared.faults.items())]
+        if prepared.faults
+        else [],
         tokens=prepared.tokens,
         truncated=prepared.truncated,
         meta=envelope.meta,
@@ -31,17 +33,14 @@ def answer(job: Job, facts: ModelFacts) -> Embedded:
 
 
 def _dense(job: Job) -> Tensor | None:
-    encoded = [part for _, part in sorted(job.encoded, key=lambda part: part[0])]
-    blocks = [part.dense for part in encoded if part.dense is not None]
-    if not blocks:
+    parts = [part for _, part in sorted(job.encoded, key=lambda part: part[0])] if len(job.encoded) > 1 else None
+    first = parts[0] if parts else job.encoded[0][1]
+    if first.dense is None:
         return None
-    block: Array = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    scales = [float(scale) for part in encoded if part.scales is not None for scale in part.scales]
-    rows, width = block.shape
+    block: Array = np.concatenate([part.dense for part in parts if part.dense is not None]) if parts else first.dense
+    scales: list[float] | None = None
+    if first.scales is not None:
+        scales = [float(x) for part in parts or [first] if part.scales is not None for x in part.scales]
     as_rows = job.envelope.codec == "text" or (isinstance(job.request, Embed) and job.request.encoding == "array")
-    return Tensor(
-        dtype=job.options.dtype,
-        shape=(rows, width),
-        data=to_rows(block, frozenset(job.prepared.faults)) if as_rows else np.ascontiguousarray(block).data.cast("B"),
-        scales=scales or None,
-    )
+    data = to_rows(block, frozenset(job.prepared.faults)) if as_rows else block.data
+    return Tensor(job.options.dtype, block.shape, data, scales)

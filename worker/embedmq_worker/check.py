@@ -20,6 +20,7 @@ ID_BYTES = 40
 """What one token id takes in a Python list: the pointer and the integer."""
 TOKEN_BYTES = 4
 SPECIAL_TOKENS = 2
+PLAIN = Options()
 
 
 def check(request: Embed, envelope: Envelope, facts: ModelFacts, limits: Limits, now_unix_ms: float) -> Options | Fault:
@@ -108,6 +109,8 @@ def _check_revision(request: Embed, facts: ModelFacts) -> Fault | None:
 
 
 def _check_options(request: Embed, facts: ModelFacts) -> Options | Fault:
+    if _is_plain(request):
+        return PLAIN
     outputs = tuple(request.outputs) if request.outputs is not None else ("dense",)
     offered = facts.outputs
     if not outputs or not set(outputs) <= set(offered):
@@ -134,6 +137,20 @@ def _check_options(request: Embed, facts: ModelFacts) -> Options | Fault:
         dtype=cast("Dtype", dtype),
         normalize=request.normalize,
         truncate=request.truncate is not False,
+    )
+
+
+def _is_plain(request: Embed) -> bool:
+    """Whether no option is given, as in most requests: there is nothing to check then."""
+    return (
+        request.outputs is None
+        and request.dtype is None
+        and request.encoding is None
+        and request.dimensions is None
+        and request.prompt_name is None
+        and request.prompt is None
+        and request.normalize is None
+        and request.truncate is None
     )
 
 

@@ -1,5 +1,7 @@
 """What travels along the road? One request with its place in the log, and what became of it."""
 
+# `gc=False`: one of each is made per record, and none can be part of a cycle, so the collector need not look at them.
+
 from __future__ import annotations
 
 from embedmq_schemas.envelope import Envelope, Record
@@ -11,7 +13,7 @@ from embedmq_worker.engine.seam import Encoded, Options, Prepared
 from embedmq_worker.progress import Progress
 
 
-class Cost(Struct, frozen=True):
+class Cost(Struct, frozen=True, gc=False):
     """What holding one request takes: bytes (raw, decoded and of its result), items, tokens."""
 
     bytes: int
@@ -19,7 +21,7 @@ class Cost(Struct, frozen=True):
     tokens: int = 0
 
 
-class Job(Struct, eq=False):
+class Job(Struct, eq=False, gc=False):
     """One record on its way: `remaining` items still lack a vector; `encoded` has what is there, by first item."""
 
     record: Record
@@ -37,7 +39,7 @@ class Job(Struct, eq=False):
     forward_ms: float = 0.0
 
 
-class Part(Struct, frozen=True, eq=False):
+class Part(Struct, frozen=True, eq=False, gc=False):
     """The items `start` up to `stop` of a job, for one batch."""
 
     job: Job
@@ -54,7 +56,7 @@ class Batch(Struct, frozen=True, eq=False):
     tokens: int
 
 
-class Outcome(Struct, frozen=True, eq=False):
+class Outcome(Struct, frozen=True, eq=False, gc=False):
     """A finished request and what its caller gets."""
 
     job: Job

@@ -84,6 +84,5 @@ class Meter:
     def buried(self, plan: Plan) -> None:
         """Dead letters were acknowledged."""
         for write in plan.dead:
-            code = next(value.decode() for name, value in write.headers if name == "embedmq-error-code")
-            self._metrics.count("dead_letters_total", 1, code)
-            log.warning("dead_letter", extra={"id": write.outcome.result.id, "code": code})
+            self._metrics.count("dead_letters_total", 1, write.code)
+            log.warning("dead_letter", extra={"id": write.outcome.result.id, "code": write.code})

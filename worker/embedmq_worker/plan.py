@@ -46,10 +46,12 @@ class TopicWrite(Struct, frozen=True, eq=False):
     partition: int | None
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     timestamp_ms: int | None
     outcome: Outcome
     kind: Literal["reply", "dead"]
+    code: str = ""
+    """Why a dead letter is one."""
 
 
 class Plan(Struct, frozen=True):
@@ -111,7 +113,7 @@ class Planner:
         headers = [*record.headers, *((name, value) for name, value in added if h.last(record.headers, name) is None)]
         # a record needs a key or a value to be produced at all
         key = record.key if record.value is not None or record.key is not None else b""
-        return TopicWrite(self._names.dead, None, key, record.value, headers, None, outcome, "dead")
+        return TopicWrite(self._names.dead, None, key, record.value, headers, None, outcome, "dead", code)
 
     def _entries(self, key: str, results: list[tuple[bytes, Outcome]]) -> list[StreamWrite]:
         """Group a client's results into entries of bounded size; a larger single result is an entry of its own."""
@@ -142,7 +144,7 @@ class Planner:
     def _reply(self, outcome: Outcome, reply: TopicReply, value: bytes) -> TopicWrite:
         job, result = outcome.job, outcome.result
         codec = "json" if job.envelope.codec == "text" else job.envelope.codec
-        headers = [
+        headers: list[tuple[str, bytes | None]] = [
             (h.CONTENT_TYPE, CONTENT_TYPES[codec]),
             (h.CE_SPECVERSION, b"1.0"),
             (h.CE_ID, result.id.encode()),

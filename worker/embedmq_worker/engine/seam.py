@@ -36,7 +36,7 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     """Whether `prepare` is slow enough to be sent to a thread."""
 
 
-class Options(Struct, frozen=True):
+class Options(Struct, frozen=True, gc=False):
     """How one request wants its vectors. Options never split a batch."""
 
     outputs: tuple[str, ...] = ("dense",)
@@ -48,14 +48,14 @@ class Options(Struct, frozen=True):
     truncate: bool = True
 
 
-class Fault(Struct, frozen=True):
+class Fault(Struct, frozen=True, gc=False):
     """Why one item, or one request, gets no vector."""
 
     code: Code
     message: str
 
 
-class Prepared(Struct, frozen=True):
+class Prepared(Struct, frozen=True, gc=False):
     """The items of one request, cut into tokens: `tokens[i]` of item `i`, 0 where it has a fault."""
 
     tokens: list[int]
@@ -65,7 +65,7 @@ class Prepared(Struct, frozen=True):
     faults: dict[int, Fault]
 
 
-class Slice(Struct, frozen=True):
+class Slice(Struct, frozen=True, gc=False):
     """The part of one request that goes into a batch: items `start` up to `stop`."""
 
     prepared: Prepared
@@ -74,7 +74,7 @@ class Slice(Struct, frozen=True):
     stop: int
 
 
-class Encoded(Struct, frozen=True):
+class Encoded(Struct, frozen=True, gc=False):
     """The answer to one slice: `dense` is `(stop - start, width)` of the wanted dtype, void where an item failed."""
 
     dense: Array | None = None

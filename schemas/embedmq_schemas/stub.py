@@ -1,0 +1,48 @@
+"""What is remembered of a submitted request, so that pending, late, expired and unknown stay different answers?
+
+The client writes a stub (`names.stub(id)`) before it publishes, to live `STUB_MARGIN_S` longer than the result. Who
+writes the result marks the stub, if there is one: `SET <stub> <COMPLETED> XX KEEPTTL`. Then
+
+| result | stub      | means                                                        |
+|--------|-----------|--------------------------------------------------------------|
+| there  | any       | finished                                                     |
+| none   | pending   | still pending, or took too long once its deadline has passed |
+| none   | completed | finished, and expired since                                  |
+| none   | none      | unknown                                                      |
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+STUB_MARGIN_S: Final = 24 * 3600
+
+
+class Stub(Struct, frozen=True, kw_only=True):
+    """The mark that a request was submitted."""
+
+    state: Literal["pending", "completed"] = "pending"
+    submitted_unix_ms: int = 0
+    keep_s: int = 0
+    deadline_unix_ms: int | None = None
+
+
+_JSON: Final = msgspec.json.Encoder()
+_STUB: Final = msgspec.json.Decoder(Stub)
+
+
+def encode_stub(stub: Stub) -> bytes:
+    """Encode for Redis, as JSON that a person can read there."""
+    return _JSON.encode(stub)
+
+
+def decode_stub(value: bytes) -> Stub:
+    """Decode tolerantly; raises `msgspec.MsgspecError` when it is none."""
+    return _STUB.decode(value)
+
+
+COMPLETED: Final = encode_stub(Stub(state="completed"))
+"""What the writer of a result puts in a stub's place."""
