@@ -1,0 +1,68 @@
+"""EmbedMQ for producers: publish texts to Kafka, get their vectors back through Redis or a reply topic."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embedmq.client import Client, Ticket
+    from embedmq.embeddings import Embedding, Embeddings, SparseVector
+    from embedmq.errors import (
+        DeadlineExceeded,
+        EmbedMQError,
+        InvalidRequest,
+        Overloaded,
+        RequestCancelled,
+        RequestFailed,
+        ResultExpired,
+        StillPending,
+        Unavailable,
+        UnknownRequest,
+    )
+    from embedmq.fleet import ServedModel
+    from embedmq.scores import Scores
+    from embedmq.sync import SyncClient
+
+__all__ = [
+    "Client",
+    "DeadlineExceeded",
+    "EmbedMQError",
+    "Embedding",
+    "Embeddings",
+    "InvalidRequest",
+    "Overloaded",
+    "RequestCancelled",
+    "RequestFailed",
+    "ResultExpired",
+    "Scores",
+    "ServedModel",
+    "SparseVector",
+    "StillPending",
+    "SyncClient",
+    "Ticket",
+    "Unavailable",
+    "UnknownRequest",
+]
+
+_MODULES = {
+    "Client": "client",
+    "Embedding": "embeddings",
+    "Embeddings": "embeddings",
+    "Scores": "scores",
+    "ServedModel": "fleet",
+    "SparseVector": "embeddings",
+    "SyncClient": "sync",
+    "Ticket": "client",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for, so that the command line starts without Kafka's and Redis's clients."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

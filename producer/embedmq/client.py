@@ -1,0 +1,326 @@
+"""How does a program ask for vectors?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from math import inf
+from types import TracebackType
+from typing import Literal, Self, Unpack
+
+from embedmq_schemas.requests import Lane, TopicReply
+from embedmq_schemas.results import Embedded, Failed, Result, Scored
+from msgspec import Struct
+
+from embedmq.embeddings import Embeddings
+from embedmq.errors import InvalidRequest, RequestFailed
+from embedmq.fleet import ServedModel
+from embedmq.outcome import error_of, error_of_item
+from embedmq.parts import embed_again, embed_parts, read
+from embedmq.requests import DENSE, EmbedOptions, build_embed, build_score, check_fits, encode
+from embedmq.scores import Scores
+from embedmq.session import Session
+from embedmq.settings import Connections, Setup
+from embedmq.validation import Items
+
+OnError = Literal["raise", "return"]
+
+
+class Ticket(Struct, frozen=True):
+    """A request that Kafka has for good; who knows its id can fetch the result."""
+
+    id: str
+
+
+class Client:
+    """Asks for vectors through Kafka and gets them through Redis.
+
+        async with Client(kafka="127.0.0.1:9092", redis="redis://127.0.0.1:6379") as mq:
+            r = await mq.embed("minilm", ["a cat", "a dog"])
+            r.dense  # (2, 384)
+
+    Without `redis` it can only `publish`. It belongs to the event loop and the process in which it was started. Every
+    await ends: in a result, or in one of the errors of `embedmq.errors`.
+    """
+
+    def __init__(
+        self,
+        kafka: str,
+        redis: str | None = None,
+        *,
+        prefix: str = "embedmq",
+        max_in_flight_items: int = 1_024,
+        **settings: Unpack[Connections],
+    ) -> None:
+        """`kafka` is `host:port[,…]`, `redis` a URL; the rest is described at `embedmq.settings.Setup`.
+
+        Raises:
+            ValueError: a setting is wrong; the message names it.
+        """
+        own: dict[str, object] = {"prefix": prefix, "max_in_flight_items": max_in_flight_items, **settings}
+        self._prepare(Setup.of(kafka, redis, own))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """From `EMBEDMQ_KAFKA`, `EMBEDMQ_REDIS`, `EMBEDMQ_PREFIX` and `EMBEDMQ_KAFKA__*`, `EMBEDMQ_REDIS__*`,
+        `EMBEDMQ_CLIENT__*`; without `EMBEDMQ_REDIS` it can only publish.
+        """
+        client = cls.__new__(cls)
+        client._prepare(Setup.from_environment(os.environ if environ is None else environ))
+        return client
+
+    def _prepare(self, setup: Setup) -> None:
+        self._setup = setup
+        self._session: Session | None = None
+        self._pid = os.getpid()
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises Unavailable."""
+        if self._session is not None:
+            raise RuntimeError("this client is started already: use one `async with` at a time")
+        session = Session(self._setup)
+        self._pid = os.getpid()
+        await session.start()
+        self._session = session
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._started(), None
+        await session.stop()
+
+    async def embed(
+        self,
+        model: str,
+        items: Items,
+        *,
+        outputs: Sequence[str] = DENSE,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        dtype: str = "float32",
+        normalize: bool | None = None,
+        truncate: bool = True,
+        lane: Lane = "interactive",
+        timeout_s: float | None = 60.0,
+        tenant: str = "",
+        revision: str | None = None,
+        id: str | None = None,
+        meta: Mapping[str, str] | None = None,
+        item_ids: Sequence[str] | None = None,
+        on_error: OnError = "raise",
+    ) -> Embeddings:
+        """Vectors of one item (`(1, d)`) or of several, in order; a call of any size.
+
+        Raises:
+            InvalidRequest, Overloaded, Unavailable: before or while sending.
+            RequestFailed: the request failed, or with `on_error="raise"` one of its items.
+            DeadlineExceeded: no answer within `timeout_s`; RequestCancelled.
+        """
+        session = self._started()
+        session.check_streaming()
+        request = build_embed(
+            model,
+            items,
+            id=session.next_id() if id is None else id,
+            lane=lane,
+            timeout_s=timeout_s,
+            reply=session.reply,
+            outputs=outputs,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            dimensions=dimensions,
+            dtype=dtype,
+            normalize=normalize,
+            truncate=truncate,
+            tenant=tenant,
+            revision=revision,
+            meta=meta,
+            item_ids=item_ids,
+        )
+        due = inf if timeout_s is None else session.loop.time() + timeout_s
+        route = session.routes.known(model, lane, session.loop.time()) or await session.routes.find(model, lane)
+        if timeout_s is not None:
+            session.check_wait(model, lane, timeout_s)
+        value, count, limits = encode(request), len(request.items), route.limits
+        if count > limits.max_items or len(value) > limits.max_request_bytes:
+            embeddings = await embed_parts(session, route, request, due)
+        else:
+            answer = read(await session.ask(route, request, value, count, due), count)
+            if isinstance(answer, Failed):
+                answer = await embed_again(session, route, request, answer, due)
+            embeddings = answer
+        if embeddings.failures and on_error == "raise":
+            raise error_of_item(embeddings.id, embeddings.failures)
+        return embeddings
+
+    async def score(
+        self,
+        model: str,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        truncate: bool = True,
+        lane: Lane = "interactive",
+        timeout_s: float | None = 60.0,
+        tenant: str = "",
+        revision: str | None = None,
+        id: str | None = None,
+        meta: Mapping[str, str] | None = None,
+        item_ids: Sequence[str] | None = None,
+        on_error: OnError = "raise",
+    ) -> Scores:
+        """How well each document answers the query; at most one record's worth. Raises as `embed` does."""
+        session = self._started()
+        session.check_streaming()
+        request = build_score(
+            model,
+            query,
+            documents,
+            id=session.next_id() if id is None else id,
+            lane=lane,
+            timeout_s=timeout_s,
+            reply=session.reply,
+            top_n=top_n,
+            truncate=truncate,
+            tenant=tenant,
+            revision=revision,
+            meta=meta,
+            item_ids=item_ids,
+        )
+        due = inf if timeout_s is None else session.loop.time() + timeout_s
+        route = await session.route(model, lane)
+        if timeout_s is not None:
+            session.check_wait(model, lane, timeout_s)
+        value = encode(request)
+        check_fits(request, value, route.limits)
+        scores = _scores(await session.ask(route, request, value, len(request.documents), due))
+        if scores.failures and on_error == "raise":
+            raise error_of_item(scores.id, scores.failures)
+        return scores
+
+    async def submit(
+        self,
+        model: str,
+        items: Items,
+        *,
+        keep_s: int = 3_600,
+        lane: Lane = "interactive",
+        timeout_s: float | None = None,
+        id: str | None = None,
+        **options: Unpack[EmbedOptions],
+    ) -> Ticket:
+        """Leave a request whose result is kept for `keep_s` seconds; returns once Kafka has it for good.
+
+        Raises:
+            InvalidRequest: also for more than one record's worth. Unavailable.
+        """
+        session = self._started()
+        if session.kept is None:
+            raise InvalidRequest("this client has no Redis, where results are kept: pass redis=, or publish")
+        if keep_s < 1:
+            raise InvalidRequest(f"keep_s: {keep_s!r}: a result is kept for 1 second or more; publish keeps nothing")
+        own = str(uuid.uuid4()) if id is None else id
+        request = build_embed(model, items, id=own, lane=lane, timeout_s=timeout_s, keep_s=keep_s, **options)
+        route = await session.route(model, lane)
+        value = encode(request)
+        check_fits(request, value, route.limits)
+        await session.kept.expect(own, keep_s, request.deadline_unix_ms)
+        await session.publish(route, request, value, len(request.items))
+        return Ticket(own)
+
+    async def publish(
+        self,
+        model: str,
+        items: Items,
+        *,
+        reply_topic: str | None = None,
+        keep_s: int | None = None,
+        topic: str | None = None,
+        lane: Lane = "bulk",
+        timeout_s: float | None = None,
+        id: str | None = None,
+        encoding: str = "bytes",
+        **options: Unpack[EmbedOptions],
+    ) -> str:
+        """Leave a request whose answer goes to `reply_topic` or is kept for `keep_s` seconds; returns its id once Kafka
+        has it for good.
+
+        Raises:
+            InvalidRequest: also for more than one record's worth. Unavailable.
+        """
+        session = self._started()
+        if reply_topic is None and keep_s is None:
+            raise InvalidRequest("publish: say where the answer goes: reply_topic=, keep_s= (0 for nowhere), or both")
+        own = str(uuid.uuid4()) if id is None else id
+        reply = None if reply_topic is None else TopicReply(reply_topic)
+        request = build_embed(
+            model,
+            items,
+            id=own,
+            lane=lane,
+            timeout_s=timeout_s,
+            reply=reply,
+            keep_s=keep_s,
+            encoding=encoding,
+            **options,
+        )
+        route = await (session.route(model, lane) if topic is None else session.routes.explicit(topic))
+        value = encode(request)
+        check_fits(request, value, route.limits)
+        if keep_s and session.kept is not None:
+            await session.kept.expect(own, keep_s, request.deadline_unix_ms)
+        await session.publish(route, request, value, len(request.items))
+        return own
+
+    async def result(self, id: str, *, wait_s: float = 0.0, on_error: OnError = "raise") -> Embeddings:
+        """The kept result of a request for vectors, waiting for it at most `wait_s` seconds.
+
+        Raises:
+            StillPending, DeadlineExceeded, ResultExpired, UnknownRequest, RequestCancelled: there is none.
+            RequestFailed: it is a failure. Unavailable: Redis cannot be asked.
+        """
+        result = await self._fetch(id, wait_s)
+        if isinstance(result, Failed):
+            raise error_of(result)
+        if not isinstance(result, Embedded):
+            raise InvalidRequest(f"request {id} asked for scores, which are not vectors: embedmq result shows them")
+        embeddings = Embeddings.read(result)
+        if embeddings.failures and on_error == "raise":
+            raise error_of_item(id, embeddings.failures)
+        return embeddings
+
+    async def models(self) -> list[ServedModel]:
+        """What the fleet serves, by name, and each model's state on each worker. Raises Unavailable."""
+        session = self._started()
+        if session.fleet is None:
+            raise InvalidRequest("this client has no Redis, where workers say what they serve: pass redis=")
+        return await session.fleet.models()
+
+    async def _fetch(self, id: str, wait_s: float) -> Result:
+        session = self._started()
+        if session.kept is None:
+            raise InvalidRequest("this client has no Redis, where results are kept: pass redis=")
+        return await session.kept.fetch(id, wait_s)
+
+    def _started(self) -> Session:
+        """The session, where it may be used: RuntimeError says what to do elsewhere."""
+        session = self._session
+        if session is None:
+            raise RuntimeError("this client is not started: use it inside `async with client:`")
+        if asyncio.get_running_loop() is not session.loop:
+            other = "process (it was forked)" if os.getpid() != self._pid else "event loop"
+            raise RuntimeError(f"this client belongs to another {other}: start one of its own here")
+        return session
+
+
+def _scores(result: Result) -> Scores:
+    if isinstance(result, Failed):
+        raise error_of(result)
+    if not isinstance(result, Scored):
+        raise RequestFailed(f"request {result.id}: broken reply: vectors for scores", result.id)
+    return Scores(result)

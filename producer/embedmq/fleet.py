@@ -1,0 +1,112 @@
+"""What does the fleet serve, and how long would a request wait there?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+from embedmq_schemas.catalogue import (
+    STATUS_PERIOD_S,
+    STATUS_TTL_S,
+    ModelEntry,
+    ModelStatus,
+    WorkerStatus,
+    decode_model,
+    decode_worker,
+)
+from embedmq_schemas.names import Names
+from msgspec import Struct
+
+from embedmq.errors import Unavailable
+from embedmq.store import Store
+
+SEARCH_PERIOD_S = 60.0
+"""How often new workers are looked for; those known are read every `STATUS_PERIOD_S`."""
+
+
+class ServedModel(Struct, frozen=True):
+    """One model: what the catalogue says of it, and its state on each worker, by the worker's id."""
+
+    name: str
+    entry: ModelEntry
+    workers: dict[str, ModelStatus]
+
+
+class Fleet:
+    """Reads what workers publish. Estimated waits are read in the background, and only while requests are made."""
+
+    def __init__(self, store: Store, names: Names) -> None:
+        self._store = store
+        self._names = names
+        self._waits: dict[tuple[str, str], float] = {}
+        self._read_at = self._tried_at = self._searched_at = -SEARCH_PERIOD_S
+        self._workers: list[str] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def models(self) -> list[ServedModel]:
+        """Every model in the catalogue, by name; raises Unavailable."""
+        entries = await self._store.find(self._names.model(""))
+        workers = _readable((await self._store.find(self._names.worker(""))).values())
+        return [
+            ServedModel(name, entry, {worker.id: worker.models[name] for worker in workers if name in worker.models})
+            for name, value in sorted(entries.items())
+            if (entry := _entry(value)) is not None
+        ]
+
+    def wait_s(self, model: str, lane: str, now: float) -> float | None:
+        """The shortest wait that any worker estimates for a request sent now; None when nothing recent is known."""
+        if now - self._tried_at >= STATUS_PERIOD_S and self._task is None:
+            self._tried_at = now
+            self._task = asyncio.create_task(self._read(now))
+        return self._waits.get((model, lane)) if now - self._read_at < STATUS_TTL_S else None
+
+    async def stop(self) -> None:
+        """End the reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _read(self, now: float) -> None:
+        try:
+            if not self._workers or now - self._searched_at >= SEARCH_PERIOD_S:
+                prefix = self._names.worker("")
+                found = await self._store.find(prefix)
+                self._workers, self._searched_at = [prefix + worker for worker in found], now
+                values: Iterable[bytes | None] = found.values()
+            else:
+                values = await self._store.get_all(self._workers)
+            self._waits = shortest_waits(_readable(value for value in values if value is not None))
+            self._read_at = now
+        except Unavailable:
+            pass  # what was read last is believed as long as the workers' own status would live
+        finally:
+            self._task = None
+
+
+def shortest_waits(workers: Iterable[WorkerStatus]) -> dict[tuple[str, str], float]:
+    """The shortest estimated wait over all workers, in seconds, by model and lane."""
+    waits: dict[tuple[str, str], float] = {}
+    for worker in workers:
+        for model, status in worker.models.items():
+            for lane, wait_s in status.wait_s.items():
+                waits[model, lane] = min(wait_s, waits.get((model, lane), wait_s))
+    return waits
+
+
+def _entry(value: bytes) -> ModelEntry | None:
+    try:
+        return decode_model(value)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _readable(values: Iterable[bytes]) -> list[WorkerStatus]:
+    """Those that can be read: one worker of a later version does not hide the others."""
+    workers: list[WorkerStatus] = []
+    for value in values:
+        try:
+            workers.append(decode_worker(value))
+        except msgspec.MsgspecError:
+            continue
+    return workers

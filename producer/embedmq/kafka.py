@@ -1,0 +1,178 @@
+"""How is Kafka reached, and what do its errors mean to a caller?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
+)
+
+from embedmq.errors import EmbedMQError, InvalidRequest, RequestFailed, Unavailable
+from embedmq.settings import Setup
+
+if TYPE_CHECKING:
+    from aiokafka.client import AIOKafkaClient
+
+CLOSE_TIMEOUT_S = 5.0
+"""How long closing waits for Kafka to take what is on its way."""
+PROBE_TIMEOUT_S = 2.0
+ABANDON_STEP_S = 0.2
+
+
+class Kafka:
+    """One producer that is renewed when it cannot go on.
+
+    It is idempotent, so that a retry after a lost acknowledgement writes nothing twice. The price: after a batch that
+    Kafka refused, the sequence of its partition has a hole and every later batch is refused too, so the producer is
+    replaced after any refusal.
+
+    Topics are never created from here. aiokafka asks Kafka to create a topic that it is told to look for; so it is
+    never told of one: its list stays empty, and it then looks at all that exist.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._producer: AIOKafkaProducer | None = None  # until the start
+        self._refused = False
+        self._renewing = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Connect; raises Unavailable when Kafka is not there in `connect_timeout_s`, or does not let us in."""
+        self._producer = await self._open()
+
+    async def producer(self) -> AIOKafkaProducer:
+        """The producer, renewed if it has to be; raises Unavailable."""
+        if self._producer is None or self._refused:
+            async with self._renewing:
+                if self._producer is None or self._refused:
+                    await self._renew()
+        return self._current()
+
+    def refused(self) -> None:
+        """Note that a batch was refused: the producer cannot go on."""
+        self._refused = True
+
+    def partitions(self, topic: str) -> list[int]:
+        """The partitions of a topic as far as is known here; empty for one that is not known."""
+        return sorted(self._current().client.cluster.partitions_for_topic(topic) or ())
+
+    async def find(self, topic: str) -> list[int]:
+        """The partitions of a topic, asking Kafka if it is not known here; raises Unavailable."""
+        if known := self.partitions(topic):
+            return known
+        producer = await self.producer()
+        try:
+            async with asyncio.timeout(self._setup.connect_timeout_s):
+                await producer.client.force_metadata_update()
+        except (TimeoutError, KafkaError, OSError) as error:
+            raise self._unavailable(f"does not answer: {error or 'timeout'}") from error
+        return self.partitions(topic)
+
+    async def stop(self) -> None:
+        """Let what is on its way go out, for a bounded time, and disconnect."""
+        if self._producer is not None:
+            await _close(self._producer)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+    def _current(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise RuntimeError("not started")
+        return self._producer
+
+    async def _renew(self) -> None:
+        old, new = self._producer, await self._open()
+        self._producer, self._refused = new, False
+        if old is not None:
+            task = asyncio.create_task(_close(old))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def _open(self) -> AIOKafkaProducer:
+        setup = self._setup
+        options = connection_options(setup)
+        timeout_ms = int(1000 * setup.publish_timeout_s)
+        producer = AIOKafkaProducer(
+            **options,
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=setup.kafka_batch_bytes,
+            request_timeout_ms=timeout_ms,
+        )
+        try:
+            async with asyncio.timeout(setup.connect_timeout_s):
+                await producer.start()
+        except (TimeoutError, KafkaError, OSError) as error:
+            await _close(producer)
+            reason = await why_not(setup) or str(error) or "no answer"
+            raise self._unavailable(f"does not let us in: {reason}") from error
+        except BaseException:
+            await _close(producer)
+            raise
+        return producer
+
+    def _unavailable(self, what: str) -> Unavailable:
+        where = ",".join(self._setup.kafka.bootstrap)
+        return Unavailable(f"Kafka at {where} {what}: check the address (EMBEDMQ_KAFKA) and that it runs")
+
+
+def connection_options(setup: Setup) -> dict[str, Any]:
+    """The keyword arguments that any aiokafka client takes."""
+    options: dict[str, Any] = setup.kafka.options()  # the types are aiokafka's
+    if setup.token_provider is not None:
+        options["sasl_oauth_token_provider"] = setup.token_provider
+    return options
+
+
+async def why_not(setup: Setup) -> str:
+    """The reason why the first broker cannot be talked to, which aiokafka only logs; empty if it can."""
+    options = connection_options(setup)
+    host, _, port = str(options.pop("bootstrap_servers")[0]).rpartition(":")
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            connection = await create_conn(host.strip("[]"), int(port), **options)
+    except TimeoutError:
+        return "no answer"
+    except (OSError, KafkaError, ValueError) as error:
+        return str(error) or type(error).__name__
+    connection.close()
+    return ""
+
+
+def explain(error: BaseException, topic: str) -> EmbedMQError:
+    """What Kafka's refusal of a record means to the caller who sent it."""
+    if isinstance(error, EmbedMQError):
+        return error
+    if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
+        message = f"topic {topic} takes no record of this size: send fewer items, or raise its max.message.bytes"
+        return RequestFailed(message, code="too_large")
+    if isinstance(error, UnknownTopicOrPartitionError):
+        return InvalidRequest(f"topic {topic} is not there, or we may not see it: embedmq topics create makes it")
+    return Unavailable(f"Kafka did not take the request to {topic}: {str(error) or type(error).__name__}")
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    with contextlib.suppress(TimeoutError, KafkaError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await producer.stop()
+            return
+    await _abandon(producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End a producer whose Kafka is away: `stop` would wait for its batches for ever, and it has no other way out."""
+    client: AIOKafkaClient = producer.client
+    await client.close()
+    task: asyncio.Task[None] | None = producer._sender.sender_task
+    while task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=ABANDON_STEP_S)

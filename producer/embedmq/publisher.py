@@ -1,0 +1,163 @@
+"""How do requests get into Kafka?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from functools import lru_cache, partial
+
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+from aiokafka.structs import RecordMetadata
+from embedmq_schemas.headers import Headers
+from embedmq_schemas.results import Result
+from msgspec import Struct
+
+from embedmq.errors import EmbedMQError, InvalidRequest, Unavailable
+from embedmq.kafka import Kafka, explain
+
+SPREAD_RECORDS = 64
+"""Keyless records that go to one partition before the next one has its turn."""
+KEYS_REMEMBERED = 4_096
+
+
+class Record(Struct):
+    """A request on its way. Its future fails when Kafka does not take it; with `confirm` it ends with Kafka's word."""
+
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    future: asyncio.Future[Result] | asyncio.Future[None]
+    confirm: bool = False
+
+
+class _Outbox:
+    """What waits to be sent to one partition."""
+
+    __slots__ = ("partition", "records", "task", "topic")
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.records: deque[Record] = deque()
+        self.task: asyncio.Task[None] | None = None
+
+
+class _Spread(Struct):
+    """The outboxes of a topic, and which one has its turn for records without a key."""
+
+    partitions: list[int]
+    outboxes: list[_Outbox]
+    turn: int = 0
+
+
+class Publisher:
+    """Puts records into batches of its own, one partition each: all records of one turn of the event loop travel
+    together, and one acknowledgement serves them all. Per record that is a fifth of what `AIOKafkaProducer.send` costs.
+
+    While a partition waits for Kafka its records gather; nothing lingers when Kafka is quick.
+    """
+
+    def __init__(self, kafka: Kafka, publish_timeout_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._kafka = kafka
+        self._timeout_s = publish_timeout_s
+        self._loop = loop
+        self._spreads: dict[str, _Spread] = {}
+        self._hash = lru_cache(KEYS_REMEMBERED)(murmur2)
+
+    async def prepare(self, topic: str) -> bool:
+        """Learn a topic's partitions before the first record is put; False when there is no such topic."""
+        partitions = await self._kafka.find(topic)
+        known = self._spreads.get(topic)
+        if partitions and (known is None or known.partitions != partitions):
+            self._spreads[topic] = _Spread(partitions, [_Outbox(topic, number) for number in partitions])
+        return bool(partitions)
+
+    def put(self, topic: str, record: Record) -> None:
+        """Send a record to a prepared topic, by its key as every Kafka client does, else to each partition in turn."""
+        spread = self._spreads[topic]
+        if record.key is None:
+            outbox = spread.outboxes[spread.turn]
+            if not outbox.records or len(outbox.records) >= SPREAD_RECORDS:
+                spread.turn = (spread.turn + 1) % len(spread.outboxes)
+                outbox = spread.outboxes[spread.turn]
+        else:
+            outbox = spread.outboxes[(self._hash(record.key) & 0x7FFFFFFF) % len(spread.outboxes)]
+        outbox.records.append(record)
+        if outbox.task is None:
+            outbox.task = self._loop.create_task(self._drain(outbox))
+
+    async def stop(self) -> None:
+        """Stop sending; what has not been given to Kafka stays behind."""
+        tasks = [box.task for spread in self._spreads.values() for box in spread.outboxes if box.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _drain(self, outbox: _Outbox) -> None:
+        try:
+            while outbox.records:
+                await self._send(outbox)
+        finally:
+            outbox.task = None
+
+    async def _send(self, outbox: _Outbox) -> None:
+        """Give Kafka one batch; returns when it is queued there, which is when the partition's last one has gone."""
+        topic = outbox.topic
+        sent: list[Record] = []
+        timer = self._loop.call_later(self._timeout_s, self._give_up, outbox, sent)
+        try:
+            producer = await self._kafka.producer()
+            if outbox.partition not in self._kafka.partitions(topic):
+                raise InvalidRequest(f"topic {topic} has lost partition {outbox.partition}: was it deleted?")
+            batch = producer.create_batch()
+            while outbox.records:
+                record = outbox.records[0]
+                if not record.future.done():  # else its caller has gone
+                    added = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
+                    if added is None:
+                        break
+                    sent.append(record)
+                outbox.records.popleft()
+            if not sent:
+                timer.cancel()
+                return
+            batch.close()
+            acknowledged = await producer.send_batch(batch, topic, partition=outbox.partition)
+        except (EmbedMQError, KafkaError) as error:
+            timer.cancel()
+            _fail([*sent, *outbox.records], explain(error, topic))
+            outbox.records.clear()
+        else:
+            acknowledged.add_done_callback(partial(self._acknowledge, topic, sent, timer))
+
+    def _acknowledge(
+        self, topic: str, sent: Sequence[Record], timer: asyncio.TimerHandle, done: asyncio.Future[RecordMetadata]
+    ) -> None:
+        timer.cancel()
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            self._kafka.refused()
+            _fail(sent, explain(error, topic))
+            return
+        for record in sent:
+            if record.confirm and not record.future.done():
+                record.future.set_result(None)  # type: ignore[arg-type]  # `confirm` goes with a Future[None]
+
+    def _give_up(self, outbox: _Outbox, sent: Sequence[Record]) -> None:
+        message = f"Kafka did not acknowledge a request to {outbox.topic} within {self._timeout_s:g} s"
+        _fail([*sent, *outbox.records], Unavailable(f"{message}; it may still take it when it is back"))
+        outbox.records.clear()
+
+
+def _fail(records: Sequence[Record], error: EmbedMQError) -> None:
+    for record in records:
+        if not record.future.done():
+            record.future.set_exception(_copy(error))
+
+
+def _copy(error: EmbedMQError) -> EmbedMQError:
+    """One exception a caller, so that each has its own traceback."""
+    return type(error)(*error.args)

@@ -1,0 +1,170 @@
+"""How does a call become a request on the wire?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from embedmq_schemas.codec import encode_request
+from embedmq_schemas.limits import Limits
+from embedmq_schemas.requests import Embed, Lane, Reply, Request, Score, count_items
+
+from embedmq.errors import InvalidRequest
+from embedmq.validation import (
+    Items,
+    check_address,
+    check_count,
+    check_embed,
+    check_keep,
+    check_model,
+    check_query,
+    read_items,
+    read_texts,
+    refuse_unencodable,
+)
+
+DENSE = ("dense",)
+META_BYTES = Limits().max_meta_bytes
+
+
+class EmbedOptions(TypedDict, total=False):
+    """What may be asked of a request for vectors, by the same names and meanings in every method."""
+
+    outputs: Sequence[str]
+    prompt_name: str | None
+    prompt: str | None
+    dimensions: int | None
+    dtype: str
+    normalize: bool | None
+    truncate: bool
+    tenant: str
+    revision: str | None
+    meta: Mapping[str, str] | None
+    item_ids: Sequence[str] | None
+
+
+def build_embed(
+    model: str,
+    items: Items,
+    *,
+    id: str,
+    lane: Lane,
+    timeout_s: float | None,
+    reply: Reply | None = None,
+    keep_s: int | None = None,
+    encoding: str = "bytes",
+    outputs: Sequence[str] = DENSE,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+    dimensions: int | None = None,
+    dtype: str = "float32",
+    normalize: bool | None = None,
+    truncate: bool = True,
+    tenant: str = "",
+    revision: str | None = None,
+    meta: Mapping[str, str] | None = None,
+    item_ids: Sequence[str] | None = None,
+) -> Embed:
+    """Check a call and write its request, leaving out what is the wire's default; raises InvalidRequest."""
+    check_model(model)
+    wanted = read_items(items)
+    check_address(lane, id, tenant, timeout_s, meta, item_ids, len(wanted), META_BYTES)
+    check_embed(outputs, dimensions, dtype, encoding)
+    check_keep(keep_s)
+    return Embed(
+        id=id,
+        model=model,
+        items=wanted,
+        outputs=None if outputs is DENSE or tuple(outputs) == DENSE else list(outputs),
+        prompt_name=prompt_name,
+        prompt=prompt,
+        dimensions=dimensions,
+        dtype=None if dtype == "float32" else dtype,
+        normalize=normalize,
+        truncate=None if truncate else False,
+        encoding=None if encoding == "bytes" else encoding,
+        reply=reply,
+        keep_s=keep_s,
+        deadline_unix_ms=deadline(timeout_s),
+        tenant=tenant or None,
+        revision=revision,
+        meta=None if meta is None else dict(meta),
+        item_ids=None if item_ids is None else list(item_ids),
+    )
+
+
+def build_score(
+    model: str,
+    query: str,
+    documents: Sequence[str],
+    *,
+    id: str,
+    lane: Lane,
+    timeout_s: float | None,
+    reply: Reply | None,
+    top_n: int | None,
+    truncate: bool,
+    tenant: str,
+    revision: str | None,
+    meta: Mapping[str, str] | None,
+    item_ids: Sequence[str] | None,
+) -> Score:
+    """Check a call and write its request; raises InvalidRequest."""
+    check_model(model)
+    check_query(query)
+    texts = read_texts(documents)
+    check_address(lane, id, tenant, timeout_s, meta, item_ids, len(texts), META_BYTES)
+    check_count("top_n", top_n)
+    return Score(
+        id=id,
+        model=model,
+        query=query,
+        documents=texts,
+        top_n=top_n,
+        truncate=None if truncate else False,
+        reply=reply,
+        deadline_unix_ms=deadline(timeout_s),
+        tenant=tenant or None,
+        revision=revision,
+        meta=None if meta is None else dict(meta),
+        item_ids=None if item_ids is None else list(item_ids),
+    )
+
+
+def deadline(timeout_s: float | None) -> int | None:
+    """A time limit as the wire has it: Unix milliseconds."""
+    return None if timeout_s is None else int((time.time() + timeout_s) * 1000)
+
+
+def encode(request: Request) -> bytes:
+    """The record's value; raises InvalidRequest naming the text that UTF-8 cannot write."""
+    try:
+        return encode_request(request)
+    except UnicodeEncodeError as error:
+        refuse_unencodable(_texts(request), error)
+
+
+def check_fits(request: Request, value: bytes, limits: Limits) -> None:
+    """Refuse what is more than one record's worth; raises InvalidRequest."""
+    count = count_items(request)
+    if count > limits.max_items:
+        raise InvalidRequest(f"items: {count}; one request holds {limits.max_items}: send several")
+    if len(value) > limits.max_request_bytes:
+        size = f"{len(value)} bytes; one request holds {limits.max_request_bytes}"
+        raise InvalidRequest(f"items: {size}: send fewer or shorter ones")
+
+
+def _texts(request: Request) -> dict[str, object]:
+    """Every text of a request, by the name under which its caller knows it."""
+    if isinstance(request, Embed):
+        texts: dict[str, object] = {
+            f"items[{i}]": item for i, item in enumerate(request.items) if isinstance(item, str)
+        }
+        texts |= {"prompt": request.prompt or "", "prompt_name": request.prompt_name or ""}
+    else:
+        texts = {f"documents[{i}]": text for i, text in enumerate(request.documents)}
+        texts["query"] = request.query
+    texts |= {f"meta[{key!r}]": key + value for key, value in (request.meta or {}).items()}
+    texts |= {f"item_ids[{i}]": id for i, id in enumerate(request.item_ids or ())}
+    return texts | {"revision": request.revision or ""}

@@ -1,0 +1,118 @@
+"""How does a client reach Kafka and Redis, and how long does it wait for them?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Self, TypedDict
+
+import msgspec
+from embedmq_schemas.connection import KafkaConnection, RedisConnection
+from embedmq_schemas.environment import overrides
+from embedmq_schemas.names import is_prefix
+from msgspec import Meta, Struct
+
+if TYPE_CHECKING:
+    from aiokafka.abc import AbstractTokenProvider
+
+Seconds = Annotated[float, Meta(gt=0)]
+
+OWN_SECTION = "client"
+"""`EMBEDMQ_CLIENT__<KEY>` sets what is neither Kafka's nor Redis's."""
+
+
+class Connections(TypedDict, total=False):
+    """The rarer keyword settings of a client; `kafka_*` and `redis_*` as in a worker's `[kafka]` and `[redis]`."""
+
+    connect_timeout_s: float
+    publish_timeout_s: float
+    redis_timeout_s: float
+    kafka_batch_bytes: int
+    kafka_tls: bool
+    kafka_ca_file: str
+    kafka_cert_file: str
+    kafka_key_file: str
+    kafka_key_password: str
+    kafka_sasl_mechanism: str
+    kafka_sasl_username: str
+    kafka_sasl_password: str
+    kafka_token_provider: AbstractTokenProvider
+    redis_username: str
+    redis_password: str
+    redis_ca_file: str
+    redis_cert_file: str
+    redis_key_file: str
+
+
+class Settings(Connections, total=False):
+    """Every keyword setting of a client."""
+
+    prefix: str
+    max_in_flight_items: int
+
+
+class Setup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A client's settings, checked."""
+
+    kafka: KafkaConnection
+    redis: RedisConnection | None = None
+    token_provider: object = None
+    """Gives OAUTHBEARER tokens: an `aiokafka.abc.AbstractTokenProvider`."""
+    prefix: str = "embedmq"
+    """Begins every topic, group and key."""
+    max_in_flight_items: Annotated[int, Meta(ge=1)] = 1_024
+    """Items sent and not yet answered; further calls wait."""
+    connect_timeout_s: Seconds = 10.0
+    """How long Kafka and Redis may take to let us in when the client starts."""
+    publish_timeout_s: Seconds = 30.0
+    """How long Kafka may take to acknowledge a request before the call ends in `Unavailable`."""
+    redis_timeout_s: Seconds = 30.0
+    """How long Redis may be away before the calls that wait for it end in `Unavailable`."""
+    kafka_batch_bytes: Annotated[int, Meta(ge=1_024)] = 65_536
+    """Requests of one partition that travel together, in bytes; a larger one travels alone."""
+
+    def __post_init__(self) -> None:
+        if not is_prefix(self.prefix):
+            raise ValueError(f"prefix = {self.prefix!r}: wants letters, digits, dashes and underscores")
+
+    @classmethod
+    def of(cls, kafka: str, redis: str | None, settings: Mapping[str, object], *, strict: bool = True) -> Self:
+        """Check settings by name; raises ValueError naming the one that is wrong. `strict=False` reads text."""
+        sections: dict[str, dict[str, object]] = {
+            "kafka": {"bootstrap": kafka.split(",")},
+            "redis": {},
+            OWN_SECTION: {},
+        }
+        for name, value in settings.items():
+            section, _, key = name.partition("_")
+            if section in ("kafka", "redis") and name not in ("kafka_batch_bytes", "kafka_token_provider"):
+                sections[section][key] = value
+            else:
+                sections[OWN_SECTION]["token_provider" if name == "kafka_token_provider" else name] = value
+        own = sections[OWN_SECTION] | {"kafka": sections["kafka"]}
+        if redis is not None:
+            own["redis"] = sections["redis"] | {"url": redis}
+        try:
+            return msgspec.convert(own, cls, strict=strict)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"client settings: {error}") from None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read `EMBEDMQ_KAFKA`, `EMBEDMQ_REDIS`, `EMBEDMQ_PREFIX`, `EMBEDMQ_<SECTION>__<KEY>`; Redis only if named."""
+        kafka, redis = "127.0.0.1:9092", None
+        settings: dict[str, object] = {}
+        for path, value in overrides(environ).items():
+            match path:
+                case ("kafka", "bootstrap"):
+                    kafka = value
+                case ("redis", "url"):
+                    redis = value
+                case ("kafka" | "redis" as section, key):
+                    settings[f"{section}_{key}"] = value
+                case ("prefix",) | (str(), "prefix"):
+                    settings["prefix"] = value
+                case (section, key) if section == OWN_SECTION:
+                    settings[key] = value
+                case _:
+                    continue  # the worker's
+        return cls.of(kafka, redis, settings, strict=False)

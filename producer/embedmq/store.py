@@ -1,0 +1,110 @@
+"""How is Redis asked: short commands, on connections of their own?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TypeVar, cast
+
+from embedmq_schemas.connection import RedisConnection, redact_url
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+
+from embedmq.errors import Unavailable
+
+MAX_CONNECTIONS = 8
+COMMAND_TIMEOUT_S = 5.0
+"""How long one command may take, sending and answering."""
+SCAN_COUNT = 1_000
+
+_T = TypeVar("_T")
+
+
+class Store:
+    """Reads and writes keys; every failure of Redis is `Unavailable`.
+
+    A command is never cancelled under way, since that can leave a connection out of step: whoever stops waiting
+    leaves it to end by itself, which its time limit makes sure of.
+    """
+
+    def __init__(self, connection: RedisConnection, connect_timeout_s: float) -> None:
+        self._url = connection.url
+        self._running: set[asyncio.Task[object]] = set()
+        self._pool = BlockingConnectionPool.from_url(
+            connection.url,
+            **connection.options(),
+            max_connections=MAX_CONNECTIONS,
+            timeout=COMMAND_TIMEOUT_S,
+            socket_timeout=COMMAND_TIMEOUT_S,
+            socket_connect_timeout=min(COMMAND_TIMEOUT_S, connect_timeout_s),
+            retry=Retry(NoBackoff(), 1),  # an idle connection may have been closed by the other side
+            protocol=2,
+        )
+        self._redis = Redis(connection_pool=self._pool)
+
+    async def start(self) -> None:
+        """Raises Unavailable when Redis is not there, or does not let us in."""
+        await self._run("PING")
+
+    async def stop(self) -> None:
+        """Wait for the commands under way, then disconnect."""
+        if self._running:
+            await asyncio.wait(self._running)
+        await self._redis.aclose()
+        await self._pool.aclose()
+
+    async def get(self, key: str) -> bytes | None:
+        """The value of a key."""
+        return cast("bytes | None", await self._run("GET", key))
+
+    async def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of several keys, as they are at one moment."""
+        return cast("list[bytes | None]", await self._run("MGET", *keys))
+
+    async def put(self, key: str, value: bytes, ttl_s: int) -> None:
+        """Write a key that lives for `ttl_s`."""
+        await self._run("SET", key, value, "EX", ttl_s)
+
+    async def drop(self, key: str) -> None:
+        """Remove a key."""
+        await self._run("UNLINK", key)
+
+    async def find(self, prefix: str) -> dict[str, bytes]:
+        """What follows `prefix` in all keys that begin with it, and their values: walks through every key of Redis."""
+        keys = await self._end_by_itself(self._scan(prefix))
+        values = await self.get_all(keys) if keys else []
+        return {key[len(prefix) :]: value for key, value in zip(keys, values, strict=True) if value is not None}
+
+    async def _scan(self, prefix: str) -> list[str]:
+        found = {key async for key in self._redis.scan_iter(match=prefix + "*", count=SCAN_COUNT)}
+        return sorted(key.decode() for key in found)
+
+    async def _run(self, *words: str | bytes | int) -> object:
+        execute: Callable[..., Coroutine[object, object, object]] = self._redis.execute_command
+        return await self._end_by_itself(execute(*words))
+
+    async def _end_by_itself(self, command: Coroutine[object, object, _T]) -> _T:
+        task = asyncio.ensure_future(command)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except (RedisError, OSError) as error:
+            raise unavailable(self._url, error) from error
+
+    def _ended(self, task: asyncio.Task[object]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, even if nobody waits any more
+
+
+def unavailable(url: str, error: BaseException) -> Unavailable:
+    """What an error of Redis means to a caller."""
+    where = f"Redis at {redact_url(url)}"
+    if isinstance(error, (AuthenticationError, NoPermissionError)):
+        return Unavailable(f"{where} does not let us in: {error}: check user, password and ACL")
+    return Unavailable(
+        f"{where} cannot be used: {str(error) or type(error).__name__}: check EMBEDMQ_REDIS and that it runs"
+    )

@@ -1,0 +1,114 @@
+"""How does a program without an event loop ask for vectors?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from functools import update_wrapper
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
+
+from embedmq.client import Client
+from embedmq.settings import Settings
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _waiting(
+    method: Callable[Concatenate[Client, _P], Coroutine[object, object, _R]],
+) -> Callable[Concatenate[SyncClient, _P], _R]:
+    """The same method, which returns when it is done; it may be called from any number of threads."""
+
+    def call(self: SyncClient, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return self._wait(method(self._client, *args, **kwargs))
+
+    update_wrapper(call, method)
+    return call
+
+
+class SyncClient:
+    """A `Client` on a thread of its own; methods and errors are the same.
+
+    with SyncClient(kafka="127.0.0.1:9092", redis="redis://127.0.0.1:6379") as mq:
+        mq.embed("minilm", ["a cat", "a dog"]).dense
+    """
+
+    def __init__(self, kafka: str, redis: str | None = None, **settings: Unpack[Settings]) -> None:
+        self._client = Client(kafka, redis, **settings)
+        self._runner: _Runner | None = None
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """As `Client.from_env`."""
+        client = cls.__new__(cls)
+        client._client = Client.from_env(environ)
+        client._runner = None
+        return client
+
+    def __enter__(self) -> Self:
+        """Connect; raises Unavailable."""
+        if self._runner is not None:
+            raise RuntimeError("this client is started already: use one `with` at a time")
+        self._runner = _Runner()
+        try:
+            self._wait(self._client.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._wait(self._client.__aexit__(kind, error, trace))
+        finally:
+            self._stop()
+
+    embed = _waiting(Client.embed)
+    score = _waiting(Client.score)
+    submit = _waiting(Client.submit)
+    publish = _waiting(Client.publish)
+    result = _waiting(Client.result)
+    models = _waiting(Client.models)
+
+    def _wait(self, work: Coroutine[object, object, _R]) -> _R:
+        try:
+            if self._runner is None:
+                raise RuntimeError("this client is not started: use it inside `with client:`")
+            return self._runner.run(work)
+        finally:
+            work.close()  # for one that never began; else it has no effect
+
+    def _stop(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.stop()
+
+
+class _Runner:
+    """An event loop on a thread."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="embedmq-client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[object, object, _R]) -> _R:
+        if os.getpid() != self._pid:
+            raise RuntimeError("this client belongs to another process (it was forked): start one of its own here")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
