@@ -110,6 +110,12 @@ def test_deep_nesting_is_malformed_and_not_a_crash(depth: int) -> None:
     }
 
 
+def test_deep_nesting_is_called_so() -> None:
+    """Not by the name of an error of Python's."""
+    with pytest.raises(Undecodable, match="nested too deeply"):
+        decode_request(b'{"items":' + b"[" * 100_000, "json")
+
+
 def test_of_a_repeated_field_the_last_one_counts() -> None:
     """As in every common JSON reader; in MessagePack just so."""
     assert decode_request(b'{"items":["a"],"items":["b"]}', "json") == Embed(items=["b"])

@@ -70,6 +70,18 @@ def test_bytes_that_are_no_utf8_cost_only_the_field_they_are_in() -> None:
     assert salvaged(raw.replace(b"acme", b"acm\xff")) == {**READ, "tenant": ""}
 
 
+def test_bytes_that_are_no_utf8_are_not_repaired_on_the_way_back() -> None:
+    """`meta` comes back untouched or not at all, also where the text beside it is broken as well."""
+    raw = json.dumps({**ADDRESS, "items": ["\ud800"]}).encode()
+    assert salvaged(raw.replace(b'"7"', b'"7\xff"')) == {**READ, "meta": None}
+
+
+@pytest.mark.parametrize("keep_s", [-1, 2**63, 10**30, 1.5, "60", True])
+def test_a_keep_s_that_could_not_be_used_is_not_salvaged(keep_s: object) -> None:
+    """The answer is then kept as long as one that states none."""
+    assert salvaged(json.dumps({**ADDRESS, "keep_s": keep_s, "items": 5}).encode())["keep_s"] is None
+
+
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
