@@ -15,6 +15,7 @@ from embedmq_schemas.codes import CODES
 from embedmq_schemas.names import ID_LENGTH, TOPIC_PATTERN, Names
 from embedmq_schemas.requests import DTYPES, ENCODINGS, LANES, OUTPUTS, Embed, Score
 from embedmq_schemas.results import Embedded, Failed, Scored
+from embedmq_schemas.stub import Stub
 
 Schema = dict[str, Any]
 """A piece of a JSON document, whose parts have no types but those of JSON."""
@@ -74,7 +75,7 @@ def asyncapi(names: Names | None = None) -> dict[str, object]:
 def _schemas(prefix: str) -> dict[str, Schema]:
     """Every type by name, as msgspec derives it, with what its types cannot say."""
     _, found = msgspec.json.schema_components(
-        (Embed, Score, Embedded, Scored, Failed, ModelEntry, WorkerStatus), ref_template=prefix + "{name}"
+        (Embed, Score, Embedded, Scored, Failed, ModelEntry, WorkerStatus, Stub), ref_template=prefix + "{name}"
     )
     schemas: dict[str, Schema] = {name: _tidy(schema) for name, schema in found.items()}
     embed = schemas["Embed"]

@@ -30,6 +30,7 @@ from embedmq_schemas import (
     TopicReply,
     WorkerStatus,
 )
+from embedmq_schemas.stub import Stub
 
 ALL: Final = Path(__file__).parent / "golden"
 NEWEST: Final = ALL / "v1"
@@ -152,7 +153,8 @@ RESULTS: Final[Mapping[str, Embedded | Scored | Failed]] = {
 ENTRY: Final = ("embedded-dense", "scored", "failed")
 """The results in the sample of a reply stream's entry."""
 
-STATUS: Final[Mapping[str, ModelEntry | WorkerStatus]] = {
+STATUS: Final[Mapping[str, ModelEntry | WorkerStatus | Stub]] = {
+    "stub": Stub(submitted_unix_ms=1_767_225_600_000, keep_s=3600, deadline_unix_ms=1_767_225_660_000),
     "model-entry": ModelEntry(
         name="minilm",
         shared=True,

@@ -74,6 +74,7 @@ def test_the_catalogue_is_valid() -> None:
     """What other languages read to find topics and limits."""
     assert is_valid(sample("model-entry"), "ModelEntry")
     assert is_valid(sample("worker-status"), "WorkerStatus")
+    assert is_valid(sample("stub"), "Stub")
 
 
 @pytest.mark.parametrize(

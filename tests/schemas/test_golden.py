@@ -26,6 +26,7 @@ from embedmq_schemas import (
     split_results,
 )
 from embedmq_schemas.catalogue import decode_model, decode_worker, encode
+from embedmq_schemas.stub import Stub, decode_stub, encode_stub
 
 from tests.schemas import golden
 
@@ -47,6 +48,8 @@ def decode(path: Path) -> object:
             return decode_model(value)
         case WorkerStatus():
             return decode_worker(value)
+        case Stub():
+            return decode_stub(value)
         case None:
             return split_results(value)
         case _:
@@ -81,9 +84,10 @@ def test_an_entry_of_a_reply_stream_is_written_as_these_bytes() -> None:
 
 
 @pytest.mark.parametrize("name", golden.STATUS)
-def test_the_catalogue_is_written_as_these_bytes(name: str) -> None:
-    """What workers put into Redis for clients of other versions."""
-    assert encode(golden.STATUS[name]) == newest(f"{name}.json")
+def test_the_catalogue_and_stubs_are_written_as_these_bytes(name: str) -> None:
+    """What lies in Redis for programs of other versions."""
+    status = golden.STATUS[name]
+    assert (encode_stub(status) if isinstance(status, Stub) else encode(status)) == newest(f"{name}.json")
 
 
 def test_every_sample_has_its_file_and_every_file_its_sample() -> None:

@@ -39,6 +39,7 @@ from embedmq_schemas.catalogue import (
 from embedmq_schemas.environment import SHORT, overrides
 from embedmq_schemas.names import RESERVED_SLUGS, STREAM_FIELD
 from embedmq_schemas.requests import DTYPES, ENCODINGS, ITEMS_CEILING, OUTPUTS
+from embedmq_schemas.stub import COMPLETED, STUB_MARGIN_S, decode_stub, encode_stub
 from embedmq_schemas.vectors import to_array
 
 from tests.schemas.records import make_record, refuse
@@ -66,7 +67,7 @@ def first_column(heading: str) -> list[str]:
 
 def test_every_sample_is_of_a_kind_that_a_test_reads() -> None:
     """No fenced block is there just for show."""
-    kinds = {"json request", "json result", "json model", "json worker", "json entry", "hex entry"}
+    kinds = {"json request", "json result", "json model", "json worker", "json entry", "hex entry", "json stub"}
     assert {label for label, _ in SAMPLES} == kinds | {"json refused malformed", "json refused unsupported"}
     assert len(SAMPLES) == PAGE.count("\n```") // 2
 
@@ -118,6 +119,15 @@ def test_the_catalogue_on_the_page_is_one() -> None:
     assert decode_worker(worker).models["minilm"].wait_s["bulk"] == 3.5
     assert f"it lives {CATALOGUE_TTL_S} s" in PAGE.replace("\n", " ")
     assert f"every {STATUS_PERIOD_S} s `embedmq:worker:<id>` (it lives {STATUS_TTL_S} s)" in PAGE.replace("\n", " ")
+
+
+def test_the_stub_on_the_page_is_one() -> None:
+    """With every field, and both states."""
+    (text,) = samples("json stub")
+    assert encode_stub(decode_stub(text)) == msgspec.json.encode(msgspec.json.decode(text))
+    assert decode_stub(COMPLETED).state == "completed"
+    assert {row[1] for row in table("result")} >= {"`pending`", "`completed`"}
+    assert f"to live {STUB_MARGIN_S:,} s longer" in PAGE
 
 
 def test_the_tables_of_fields_list_every_field_and_no_other() -> None:
