@@ -54,7 +54,8 @@ class Decoder:
             return fail(job, fault)
         options = check(request, job.envelope, facts, self._limits, time.time() * 1000)
         if isinstance(options, Fault):
-            return fail(job, options, self._limits.max_items if options.code == "too_large" else None)
+            too_many = len(request.items) > self._limits.max_items
+            return fail(job, options, self._limits.max_items if too_many else None)
         fits = items_that_fit(request, options, facts, job.envelope, self._limits)
         if fits is not None:
             message = f"the vectors of {len(request.items)} items exceed one reply: {fits} items fit"

@@ -93,13 +93,25 @@ class Planner:
         return plan
 
     def undelivered(self, writes: Iterable[tuple[Outcome, Fault]]) -> Plan:
-        """What follows on undeliverable replies: dead letters, and the reason kept where `result` finds it."""
+        """What follows on undeliverable replies: dead letters, and the reason kept where `result` finds it.
+
+        A request that failed before keeps its first reason, and has its dead letter already if that was to have one.
+        """
         plan = Plan([], [], [], [])
         for outcome, fault in writes:
-            plan.dead.append(self.dead(outcome, fault.code, fault.message))
-            if not self._keep_s(outcome) and self._redis.default_keep_s:
-                envelope = outcome.job.envelope
-                failed = Failed(id=envelope.id, model=envelope.model, code=fault.code, message=fault.message)
+            envelope, failed = outcome.job.envelope, outcome.result
+            if _grave(failed) is None:
+                plan.dead.append(self.dead(outcome, fault.code, fault.message))
+            if not isinstance(failed, Failed):
+                failed = Failed(
+                    id=envelope.id,
+                    model=envelope.model,
+                    code=fault.code,
+                    message=fault.message,
+                    meta=envelope.meta,
+                    item_ids=envelope.item_ids,
+                )
+            if not self._keep_s(outcome):
                 value = encode_result(failed, envelope.codec)
                 key = self._names.result(envelope.id)
                 plan.keeps.append(KeepWrite(key, value, self._redis.default_keep_s, False, outcome))
