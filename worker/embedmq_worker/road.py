@@ -83,6 +83,8 @@ class Road:
                 (jobs if isinstance(decoded, Job) else refused).append(decoded)  # type: ignore[arg-type]  # by its type
             self.meter.read(source.lane, len(records))
             await self.gather(jobs, refused)
+            # What is buffered is read without a pause: let the device start on this while the next is decoded.
+            await asyncio.sleep(0)
 
     async def gather(self, jobs: list[Job], refused: list[Outcome]) -> None:
         """Cut texts into tokens and let them wait for the device; refusals go straight to delivery."""

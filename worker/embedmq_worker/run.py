@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import uuid
@@ -38,6 +39,7 @@ from embedmq_worker.topics import Topics, ensure, request_topics
 from embedmq_worker.waiting import Waiting
 
 BEAT_S = 1.0
+COLLECT_AFTER_OBJECTS = 50_000
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ async def serve(config: Config, worker_id: str) -> None:
         road = _assemble(config, worker_id, world, engines, metrics, (tokenizers, device))
         endpoint = Endpoint(config.worker.http, health, metrics.registry, lambda: _refresh(metrics, road, engines))
         endpoint.start()
+        _spare_the_collector()
         stack.callback(endpoint.stop)
         log.info("started", extra={"http": endpoint.address, "models": sorted(engines)})
         catalogue = Catalogue(
@@ -220,6 +223,15 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+def _spare_the_collector() -> None:
+    """What was made until now stays, and what travels the road dies by reference count: it is made without cycles. So
+    the cyclic collector has little to find; left alone, it took a fifth of the loop's time at 256 requests in flight.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 20)
 
 
 async def _beat(health: Health) -> None:

@@ -1,0 +1,1 @@
+"""How fast is EmbedMQ, as a ratio to something simpler measured in the same run?"""
