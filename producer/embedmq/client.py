@@ -122,11 +122,11 @@ class Client:
         """
         session = self._started()
         session.check_streaming()
+        route = await session.route(model, lane)
         request = build_embed(
             model,
             items,
             id=session.next_id() if id is None else id,
-            lane=lane,
             timeout_s=timeout_s,
             reply=session.reply,
             outputs=outputs,
@@ -142,7 +142,6 @@ class Client:
             item_ids=item_ids,
         )
         due = inf if timeout_s is None else session.loop.time() + timeout_s
-        route = session.routes.known(model, lane, session.loop.time()) or await session.routes.find(model, lane)
         if timeout_s is not None:
             session.check_wait(model, lane, timeout_s)
         value, count, limits = encode(request), len(request.items), route.limits
@@ -182,7 +181,6 @@ class Client:
             query,
             documents,
             id=session.next_id() if id is None else id,
-            lane=lane,
             timeout_s=timeout_s,
             reply=session.reply,
             top_n=top_n,
@@ -225,7 +223,7 @@ class Client:
         if keep_s < 1:
             raise InvalidRequest(f"keep_s: {keep_s!r}: a result is kept for 1 second or more; publish keeps nothing")
         own = str(uuid.uuid4()) if id is None else id
-        request = build_embed(model, items, id=own, lane=lane, timeout_s=timeout_s, keep_s=keep_s, **options)
+        request = build_embed(model, items, id=own, timeout_s=timeout_s, keep_s=keep_s, **options)
         route = await session.route(model, lane)
         value = encode(request)
         check_fits(request, value, route.limits)
@@ -262,14 +260,13 @@ class Client:
             model,
             items,
             id=own,
-            lane=lane,
             timeout_s=timeout_s,
             reply=reply,
             keep_s=keep_s,
             encoding=encoding,
             **options,
         )
-        route = await (session.route(model, lane) if topic is None else session.routes.explicit(topic))
+        route = await session.route(model, lane, topic)
         value = encode(request)
         check_fits(request, value, route.limits)
         if keep_s and session.kept is not None:

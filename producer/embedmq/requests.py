@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from embedmq_schemas.codec import encode_request
 from embedmq_schemas.limits import Limits
-from embedmq_schemas.requests import Embed, Lane, Reply, Request, Score, count_items
+from embedmq_schemas.requests import Embed, Reply, Request, Score, count_items
 
 from embedmq.errors import InvalidRequest
 from embedmq.validation import (
@@ -17,7 +17,7 @@ from embedmq.validation import (
     check_count,
     check_embed,
     check_keep,
-    check_model,
+    check_labels,
     check_query,
     read_items,
     read_texts,
@@ -49,7 +49,6 @@ def build_embed(
     items: Items,
     *,
     id: str,
-    lane: Lane,
     timeout_s: float | None,
     reply: Reply | None = None,
     keep_s: int | None = None,
@@ -66,12 +65,19 @@ def build_embed(
     meta: Mapping[str, str] | None = None,
     item_ids: Sequence[str] | None = None,
 ) -> Embed:
-    """Check a call and write its request, leaving out what is the wire's default; raises InvalidRequest."""
-    check_model(model)
+    """Check a call and write its request, leaving out what is the wire's default; raises InvalidRequest.
+
+    Model and lane are checked where their route is found. Options are looked at only where they are not the defaults:
+    this runs once a request.
+    """
     wanted = read_items(items)
-    check_address(lane, id, tenant, timeout_s, meta, item_ids, len(wanted), META_BYTES)
-    check_embed(outputs, dimensions, dtype, encoding)
-    check_keep(keep_s)
+    check_address(id, timeout_s)
+    if tenant or meta is not None or item_ids is not None:
+        check_labels(tenant, meta, item_ids, len(wanted), META_BYTES)
+    if outputs is not DENSE or dtype != "float32" or dimensions is not None or encoding != "bytes":
+        check_embed(outputs, dimensions, dtype, encoding)
+    if keep_s is not None:
+        check_keep(keep_s)
     return Embed(
         id=id,
         model=model,
@@ -100,7 +106,6 @@ def build_score(
     documents: Sequence[str],
     *,
     id: str,
-    lane: Lane,
     timeout_s: float | None,
     reply: Reply | None,
     top_n: int | None,
@@ -111,10 +116,10 @@ def build_score(
     item_ids: Sequence[str] | None,
 ) -> Score:
     """Check a call and write its request; raises InvalidRequest."""
-    check_model(model)
     check_query(query)
     texts = read_texts(documents)
-    check_address(lane, id, tenant, timeout_s, meta, item_ids, len(texts), META_BYTES)
+    check_address(id, timeout_s)
+    check_labels(tenant, meta, item_ids, len(texts), META_BYTES)
     check_count("top_n", top_n)
     return Score(
         id=id,

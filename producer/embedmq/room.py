@@ -16,9 +16,10 @@ class Room:
 
     def take(self, items: int) -> bool:
         """Take room at once; False where there is none, or where others wait for it."""
-        if self._waiting or self._used + self._cost(items) > self._max_items:
+        used = self._used + self._cost(items)
+        if self._waiting or used > self._max_items:
             return False
-        self._used += self._cost(items)
+        self._used = used
         return True
 
     async def wait(self, items: int) -> None:
@@ -37,7 +38,8 @@ class Room:
     def give_back(self, items: int) -> None:
         """Make room; whoever waits first takes it."""
         self._used -= self._cost(items)
-        self._admit()
+        if self._waiting:
+            self._admit()
 
     def _admit(self) -> None:
         waiting = self._waiting

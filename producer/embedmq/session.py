@@ -12,7 +12,7 @@ from typing import Final
 from embedmq_schemas import headers as h
 from embedmq_schemas.codec import CONTENT_TYPES
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import Lane, Request, StreamReply
+from embedmq_schemas.requests import Embed, Lane, Request, Score, StreamReply
 from embedmq_schemas.results import Result
 
 from embedmq.errors import DeadlineExceeded, InvalidRequest, Overloaded, RequestCancelled
@@ -26,8 +26,9 @@ from embedmq.room import Room
 from embedmq.routes import Route, Routes
 from embedmq.settings import Setup
 from embedmq.store import Store
+from embedmq.validation import check_place
 
-_KINDS: Final = {"Embed": "embed", "Score": "score"}
+_KINDS: Final[dict[type[Request], str]] = {Embed: "embed", Score: "score"}
 
 
 class Session:
@@ -56,13 +57,13 @@ class Session:
         self._numbers = count(1)
         source = f"embedmq/client/{self.client}".encode()
         self._headers = {
-            name: (
+            kind: (
                 (h.CONTENT_TYPE, CONTENT_TYPES["msgpack"]),
                 (h.CE_SPECVERSION, b"1.0"),
                 (h.CE_SOURCE, source),
-                (h.CE_TYPE, h.CE_TYPES[kind].encode()),
+                (h.CE_TYPE, h.CE_TYPES[name].encode()),
             )
-            for name, kind in _KINDS.items()
+            for kind, name in _KINDS.items()
         }
 
     async def start(self) -> None:
@@ -93,9 +94,20 @@ class Session:
         """An id for an answer that only this client will see: its own 128 random bits and a number."""
         return f"{self.client}-{next(self._numbers)}"
 
-    async def route(self, model: str, lane: Lane) -> Route:
-        """Where a model's requests go, remembered from the last call or asked for."""
-        return self.routes.known(model, lane, self.loop.time()) or await self.routes.find(model, lane)
+    async def route(self, model: str, lane: Lane, topic: str | None = None) -> Route:
+        """Where a model's requests go: as the caller says, as remembered, or as the catalogue says when asked.
+
+        Raises:
+            InvalidRequest: a model or lane that is none, or that nobody serves. Unavailable.
+        """
+        if topic is not None:
+            check_place(model, lane)
+            return await self.routes.explicit(topic)
+        route = self.routes.known(model, lane, self.loop.time())
+        if route is None:
+            check_place(model, lane)
+            route = await self.routes.find(model, lane)
+        return route
 
     def check_streaming(self) -> None:
         """Raises InvalidRequest without Redis, Unavailable when it has been away for too long."""
@@ -147,7 +159,7 @@ class Session:
             ) from None
 
     def _head(self, request: Request) -> list[tuple[str, bytes]]:
-        headers = [*self._headers[type(request).__name__], (h.CE_ID, (request.id or "").encode())]
+        headers = [*self._headers[type(request)], (h.CE_ID, (request.id or "").encode())]
         if request.tenant:
             headers.append((h.TENANT, request.tenant.encode()))
         return headers

@@ -59,29 +59,24 @@ def check_count(name: str, number: object) -> None:
         raise InvalidRequest(f"{name}: {number!r} must be a whole number from 1, or None for all")
 
 
-def check_model(model: object) -> None:
-    """Refuse what can be no model's name."""
+def check_place(model: object, lane: object) -> None:
+    """Refuse what can be no model's name, or no lane."""
+    if lane not in LANES:
+        raise InvalidRequest(f"lane: {lane!r} is none: choose {_one_of(LANES)}")
     if not isinstance(model, str) or not is_model_name(model):
         raise InvalidRequest(f"model: {model!r} is no model's name: lower-case letters, digits and dashes")
 
 
-def check_address(
-    lane: object,
-    id: object,
-    tenant: object,
-    timeout_s: float | None,
-    meta: object,
-    item_ids: object,
-    count: int,
-    max_meta_bytes: int,
-) -> None:
-    """Refuse what no request may carry, whatever it asks for."""
-    if lane not in LANES:
-        raise InvalidRequest(f"lane: {lane!r} is none: choose {_one_of(LANES)}")
+def check_address(id: object, timeout_s: float | None) -> None:
+    """Refuse an id or a time limit that no request may have."""
     if not (isinstance(id, str) and is_id(id)):
         raise InvalidRequest(f"id: {id!r} must match [A-Za-z0-9._:/-]{{1,128}}: use a UUID")
     if timeout_s is not None and not timeout_s > 0:
         raise InvalidRequest(f"timeout_s: {timeout_s!r} must be above 0, or None for no limit")
+
+
+def check_labels(tenant: object, meta: object, item_ids: object, count: int, max_meta_bytes: int) -> None:
+    """Refuse what no request may carry for its caller."""
     if tenant and not (isinstance(tenant, str) and tenant.isprintable()):  # so no lone surrogate either
         raise InvalidRequest(f"tenant: {tenant!r} must be a printable str")
     if meta is not None:
