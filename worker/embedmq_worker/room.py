@@ -48,15 +48,15 @@ class Room:
             await self._freed.wait()
 
     def change(self, before: Cost, after: Cost) -> None:
-        """Correct an estimate, once the tokens are counted."""
+        """Correct an estimate, once the tokens are counted: what it was too high is room for others."""
         held = self.held
         self.held = Cost(
             held.bytes + after.bytes - before.bytes,
             held.items + after.items - before.items,
             held.tokens + after.tokens - before.tokens,
         )
+        self._freed.set()
 
     def leave(self, cost: Cost) -> None:
         """Give the room of one request back."""
         self.change(cost, NOTHING)
-        self._freed.set()
