@@ -33,6 +33,7 @@ class KeepWrite(Struct, frozen=True, eq=False):
     """Keep one result; a failure (`replace=False`) never takes the place of what is there."""
 
     key: str
+    stub_key: str
     value: bytes
     ttl_s: int
     replace: bool
@@ -85,7 +86,7 @@ class Planner:
             elif isinstance(envelope.reply, TopicReply):
                 plan.replies.append(self._reply(outcome, envelope.reply, value))
             if ttl_s := self._keep_s(outcome):
-                plan.keeps.append(self._keep(outcome, value, ttl_s))
+                plan.keeps.append(self._keep(outcome, value, ttl_s, replace=not isinstance(outcome.result, Failed)))
             if (reason := _grave(outcome.result)) is not None:
                 plan.dead.append(self.dead(outcome, *reason))
         for client, results in streams.items():
@@ -113,16 +114,18 @@ class Planner:
                 )
             if not self._keep_s(outcome):
                 value = encode_result(failed, envelope.codec)
-                key = self._names.result(envelope.id)
-                plan.keeps.append(KeepWrite(key, value, self._redis.default_keep_s, False, outcome))
+                plan.keeps.append(self._keep(outcome, value, self._redis.default_keep_s, replace=False))
         return plan
 
     def dead(self, outcome: Outcome, code: str, message: str) -> TopicWrite:
-        """The record as it came, value and headers untouched, the reason added in headers."""
+        """The record as it came, value and headers untouched, the reason added in headers.
+
+        Of a record that was buried before, the first place and id stay; the new reason comes last, where it counts.
+        """
         record, envelope = outcome.job.record, outcome.job.envelope
-        added = _reasons(record, code, message)
-        added += [(h.ID, envelope.id.encode()), (h.LANE, envelope.lane.encode())]
-        headers = [*record.headers, *((name, value) for name, value in added if h.last(record.headers, name) is None)]
+        place = [*_place(record), (h.ID, envelope.id.encode()), (h.LANE, envelope.lane.encode())]
+        first = [(name, value) for name, value in place if h.last(record.headers, name) is None]
+        headers = [*record.headers, *first, *_reason(code, message)]
         # a record needs a key or a value to be produced at all
         key = record.key if record.value is not None or record.key is not None else b""
         return TopicWrite(self._names.dead, None, key, record.value, headers, None, outcome, "dead", code)
@@ -149,9 +152,9 @@ class Planner:
             return self._redis.default_keep_s if envelope.reply is None else 0
         return max(0, min(envelope.keep_s, self._limits.max_keep_s))
 
-    def _keep(self, outcome: Outcome, value: bytes, ttl_s: int) -> KeepWrite:
-        success = not isinstance(outcome.result, Failed)
-        return KeepWrite(self._names.result(outcome.result.id), value, ttl_s, success, outcome)
+    def _keep(self, outcome: Outcome, value: bytes, ttl_s: int, *, replace: bool) -> KeepWrite:
+        id = outcome.result.id
+        return KeepWrite(self._names.result(id), self._names.stub(id), value, ttl_s, replace, outcome)
 
     def _reply(self, outcome: Outcome, reply: TopicReply, value: bytes) -> TopicWrite:
         job, result = outcome.job, outcome.result
@@ -184,13 +187,18 @@ def _grave(result: Result) -> tuple[str, str] | None:
     return (failed[0].code, failed[0].message) if failed and len(failed) == result.count else None
 
 
-def _reasons(record: Record, code: str, message: str) -> list[tuple[str, bytes]]:
+def _place(record: Record) -> list[tuple[str, bytes]]:
     return [
-        (h.ERROR_CODE, code.encode()),
         (h.FIRST_SEEN, str(record.timestamp_ms).encode()),
         (h.DLT_TOPIC, record.topic.encode()),
         (h.DLT_PARTITION, record.partition.to_bytes(4, "big")),
         (h.DLT_OFFSET, record.offset.to_bytes(8, "big")),
+    ]
+
+
+def _reason(code: str, message: str) -> list[tuple[str, bytes]]:
+    return [
+        (h.ERROR_CODE, code.encode()),
         (h.DLT_EXCEPTION, exception_name(code).encode()),
         (h.DLT_MESSAGE, message.encode()),
     ]

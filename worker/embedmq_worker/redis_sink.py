@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from embedmq_schemas.names import STREAM_FIELD
+from embedmq_schemas.stub import COMPLETED
 from redis.asyncio import Redis as RedisClient
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -82,26 +83,25 @@ class RedisSink:
                 pipe.execute_command("XADD", write.key, "MAXLEN", "~", most, "*", STREAM_FIELD, write.entry)
                 pipe.execute_command("EXPIRE", write.key, self._settings.stream_ttl_s)
             else:
-                options = [] if write.replace else ["NX"]
-                pipe.execute_command("SET", write.key, write.value, "EX", write.ttl_s, *options)
+                only_if = [] if write.replace else ["NX"]
+                pipe.execute_command("SET", write.key, write.value, "EX", write.ttl_s, *only_if)
+                pipe.execute_command("SET", write.stub_key, COMPLETED, "XX", "KEEPTTL")
         try:
             answers: list[object] = await pipe.execute(raise_on_error=False)
         except (RedisError, OSError) as error:
             return [error] * len(writes)
-        # an XADD is followed by its EXPIRE, whose answer says nothing
-        found = iter(answers)
-        kept: list[object] = []
-        for write in writes:
-            kept.append(next(found))
-            if isinstance(write, StreamWrite):
-                next(found)
-        return kept
+        return [_worse(*answers[at : at + 2]) for at in range(0, len(answers), 2)]
 
     async def _pause(self, attempt: int, error: Exception) -> None:
         self._metrics.set("redis_up", 0)
         if attempt == 0:
             log.warning("redis_away", extra={"error": f"{type(error).__name__}: {error}"})
         await asyncio.sleep(min(RETRY_MAX_S, RETRY_MIN_S * 2 ** min(attempt, 10)) * random.uniform(0.5, 1))
+
+
+def _worse(first: object, second: object) -> object:
+    """The answer that counts of the two commands which make one write."""
+    return first if isinstance(first, Exception) else second
 
 
 async def wait_reachable(client: RedisClient, timeout_s: float) -> str | None:
