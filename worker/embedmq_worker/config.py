@@ -9,7 +9,7 @@ from embedmq_schemas.limits import KIB, MIB, Limits
 from msgspec import Meta, Struct, field
 
 Positive = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class Kafka(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields=True):

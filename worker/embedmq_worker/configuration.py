@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import types
 import typing
@@ -13,10 +14,15 @@ from embedmq_schemas.connection import REDACTED, SECRETS, redact_url
 from embedmq_schemas.environment import overrides
 from embedmq_schemas.names import is_model_name
 
-from embedmq_worker.config import Config
+from embedmq_worker.config import Config, Model
 from embedmq_worker.errors import ConfigInvalid
 
 Tree = dict[str, object]
+
+_STEP: typing.Final = re.compile(r"\.\.\.|[^.\[\]`]+")
+"""One step of the path in msgspec's message: a key, an index, or `...` for any name."""
+_ADDRESS: typing.Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+)(:\d{1,5})?")
+_SCHEMES: typing.Final = ("redis://", "rediss://", "unix://")
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -33,11 +39,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         raise _explain(error, tree) from None
-    for name in config.models:
-        if not is_model_name(name):
-            raise ConfigInvalid(f"models.{name}: a model's name is lower-case letters, digits and dashes, not reserved")
-    if not config.models:
-        raise ConfigInvalid("models: at least one [models.NAME] with a checkpoint is needed")
+    _check(config)
     return config
 
 
@@ -51,6 +53,25 @@ def show(config: Config) -> Tree:
     redis = typing.cast("Tree", tree["redis"])
     redis["url"] = redact_url(config.redis.url)
     return tree
+
+
+def _check(config: Config) -> None:
+    """The rules that types cannot say."""
+    for name in config.models:
+        if not is_model_name(name):
+            raise ConfigInvalid(f"models.{name}: a model's name is lower-case letters, digits and dashes, not reserved")
+    if not config.models:
+        raise ConfigInvalid("models: at least one [models.NAME] with a checkpoint is needed")
+    for address in config.kafka.bootstrap:
+        if not _ADDRESS.fullmatch(address):
+            raise ConfigInvalid(f"kafka.bootstrap = {address!r}: expected HOST:PORT")
+    if not config.redis.url.startswith(_SCHEMES):
+        raise ConfigInvalid(f"redis.url = {redact_url(config.redis.url)!r}: expected {' or '.join(_SCHEMES)}")
+    for section, settings in (("kafka", config.kafka), ("redis", config.redis)):
+        for key in ("ca_file", "cert_file", "key_file"):
+            file: str | None = getattr(settings, key)
+            if file is not None and not Path(file).is_file():
+                raise ConfigInvalid(f"{section}.{key} = {file!r}: no such file")
 
 
 def _read(path: Path) -> Tree:
@@ -124,14 +145,29 @@ def _bare(kind: object) -> object:
 
 def _explain(error: msgspec.ValidationError, tree: Tree) -> ConfigInvalid:
     rule, _, place = str(error).partition(" - at `$")
-    keys = [part for part in place.rstrip("`").replace("[...]", "").split(".") if part]
+    keys: list[str] = []
     node: object = tree
-    for key in keys:
-        node = node.get(key) if isinstance(node, dict) else None
+    for key in _STEP.findall(place):
+        if isinstance(node, list):
+            node = node[int(key)]
+        elif isinstance(node, dict):
+            # of a table whose names are free, msgspec does not say which
+            name = next(name for name, value in node.items() if not _is_model(value)) if key == "..." else key
+            keys.append(name)
+            node = node.get(name)
     where = ".".join(keys) or "the file"
     value = "" if isinstance(node, dict) or node is None or keys[-1] in SECRETS else f" = {node!r}"
-    return ConfigInvalid(f"{where}{value}: {_lower(rule).replace('object', 'table')}")
+    return ConfigInvalid(f"{where}{value}: {_lower(rule)}")
 
 
-def _lower(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
+def _is_model(value: object) -> bool:
+    try:
+        msgspec.convert(value, Model)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _lower(rule: str) -> str:
+    """A rule of msgspec's in this page's words."""
+    return (rule[:1].lower() + rule[1:]).replace("object", "table")
