@@ -42,5 +42,5 @@ def _dense(job: Job) -> Tensor | None:
     if first.scales is not None:
         scales = [float(x) for part in parts or [first] if part.scales is not None for x in part.scales]
     as_rows = job.envelope.codec == "text" or (isinstance(job.request, Embed) and job.request.encoding == "array")
-    data = to_rows(block, frozenset(job.prepared.faults)) if as_rows else block.data
+    data = to_rows(block, frozenset(job.prepared.faults)) if as_rows else np.ascontiguousarray(block).data
     return Tensor(job.options.dtype, block.shape, data, scales)

@@ -24,13 +24,15 @@ class Kafka(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     heartbeat_interval_ms: Annotated[int, Meta(ge=100)] = 3_000
     """How often a worker tells Kafka it lives, in milliseconds."""
     fetch_max_wait_ms: Annotated[int, Meta(ge=1, le=30_000)] = 500
-    """How long Kafka holds a fetch with nothing to give, in milliseconds; new records end the wait at once."""
+    """How long Kafka holds an interactive fetch with nothing to give, in ms; new records end the wait at once."""
+    bulk_fetch_max_wait_ms: Annotated[int, Meta(ge=1, le=30_000)] = 2_000
+    """The same for the bulk lane. Each fetch lists every partition, so this is most of what an idle worker costs."""
     max_partition_fetch_bytes: Annotated[int, Meta(ge=KIB)] = 256 * KIB
     """Most bytes fetched ahead per partition (one batch of records may exceed it)."""
     fetch_max_bytes: Annotated[int, Meta(ge=KIB)] = 8 * MIB
     """Most bytes in one fetch from one broker."""
-    max_poll_records: Positive = 1_024
-    """Most records taken from the fetched ones at a time."""
+    max_poll_records: Positive = 128
+    """Most records decoded before the device and the other lane get their turn."""
     commit_interval_ms: Annotated[int, Meta(ge=0, le=60_000)] = 200
     """Least time between two commits of one lane, in milliseconds; nothing is committed while nothing completes."""
     partitions: Positive = 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 STALL_S: Final = 15.0
 """An event loop that has not turned for so long is stuck: heartbeats stop, and Kafka will take the partitions."""
+
+STOP_POLL_S: Final = 1.0
+"""How often the server's thread looks whether it should end."""
+
+CLIENT_TIMEOUT_S: Final = 10.0
+"""A connection that says nothing for so long is closed."""
 
 
 class Health:
@@ -52,10 +59,12 @@ class Endpoint:
         self._registry = registry
         self._refresh = refresh
         try:
-            self._server = make_server(host, int(port), self._answer, WSGIServer, _Quiet)
+            self._server = make_server(host, int(port), self._answer, _Server, _Quiet)
         except (OSError, ValueError, OverflowError) as error:
             raise ConfigInvalid(f"worker.http = {address!r}: cannot listen there: {error}") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_POLL_S,), name="http", daemon=True
+        )
 
     @property
     def address(self) -> str:
@@ -87,8 +96,20 @@ class Endpoint:
         return [said.encode() + b"\n"]
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    """One thread per connection, so that one which says nothing holds up no probe."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is none of our business."""
+
+
 class _Quiet(WSGIRequestHandler):
     """Probes come every second: no log line for each."""
+
+    timeout = CLIENT_TIMEOUT_S
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

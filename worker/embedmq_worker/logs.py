@@ -26,7 +26,7 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _encode(line)
 
 
 def configure(level: str, worker_id: str) -> None:
@@ -35,9 +35,17 @@ def configure(level: str, worker_id: str) -> None:
     output.setFormatter(JsonFormatter())
     output.addFilter(_Named(worker_id))
     logging.basicConfig(level=logging.WARNING, handlers=[output], force=True)
+    logging.captureWarnings(True)
     logging.getLogger("embedmq_worker").setLevel(level.upper())
     # aiokafka repeats for every partition what our own events say once
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
+
+
+def _encode(line: dict[str, object]) -> str:
+    try:
+        return json.dumps(line, default=str, allow_nan=False)
+    except ValueError:  # JSON knows neither NaN nor infinity: they become null
+        return json.dumps(json.loads(json.dumps(line, default=str), parse_constant=lambda _: None))
 
 
 class _Named(logging.Filter):

@@ -51,9 +51,10 @@ class Meter:
         metrics.observe("forward_seconds", forward_s, model)
         first = batch.parts[0].job
         metrics.observe("queue_seconds", first.queue_ms / 1000, model, first.envelope.lane)
-        rate = batch.tokens / max(forward_s, 1e-6)
-        before = self.tokens_per_s[model]
-        self.tokens_per_s[model] = rate if before == float("inf") else before + SMOOTHING * (rate - before)
+        if batch.tokens:  # items that failed before the device say nothing about its rate
+            rate = batch.tokens / max(forward_s, 1e-6)
+            before = self.tokens_per_s[model]
+            self.tokens_per_s[model] = rate if before == float("inf") else before + SMOOTHING * (rate - before)
         log.info(
             "batch",
             extra={
