@@ -20,7 +20,7 @@ SCHEMA: dict[str, Any] = json_schema()
 ASYNCAPI: dict[str, Any] = asyncapi()
 
 
-def is_valid(value: object, entry: str) -> bool:
+def is_valid(value: Any, entry: str) -> bool:
     validator = jsonschema.Draft202012Validator({**SCHEMA, "anyOf": [{"$ref": f"#/$defs/{entry}"}]})
     return bool(validator.is_valid(value))
 
