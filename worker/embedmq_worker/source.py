@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -18,7 +17,11 @@ from embedmq_worker.progress import Progress
 
 POLL_MS = 500
 """How long one look at an idle queue lasts, and so how late a stop is noticed. Records end it at once."""
+FETCHER_LOOK_MS = 1_000
+"""aiokafka's fetcher looks over all partitions this often even when nothing happened; at its own 200 ms that costs more
+than the fetches."""
 COMMIT_TIMEOUT_S = 10.0
+COMMIT_RETRY_S = 0.1
 REVOKE_COMMIT_TIMEOUT_S = 1.5
 NEVER_MS = 2**31 - 1
 
@@ -35,16 +38,18 @@ class Source:
         topics: Sequence[str],
         settings: Kafka,
         worker_id: str,
+        on_assign: Callable[[], None],
         on_revoke: Callable[[], None],
     ) -> None:
         self.lane = lane
         self.joined = asyncio.Event()
         self.wake = asyncio.Event()
         self.finished = False
-        self.rebalances = 0
         self._topics = sorted(topics)
+        self._on_assign = on_assign
         self._on_revoke = on_revoke
         self._stopping = False
+        self._failing = False
         self._progress: dict[TopicPartition, Progress] = {}
         self._uncommitted: set[TopicPartition] = set()
         self._max_poll_records = settings.max_poll_records
@@ -61,6 +66,7 @@ class Source:
             fetch_max_wait_ms=settings.bulk_fetch_max_wait_ms if lane == "bulk" else settings.fetch_max_wait_ms,
             fetch_max_bytes=settings.fetch_max_bytes,
             max_partition_fetch_bytes=settings.max_partition_fetch_bytes,
+            consumer_timeout_ms=FETCHER_LOOK_MS,
             # Backpressure means not polling, for as long as Redis is away. Only aiokafka itself enforces this limit;
             # whether the loop still turns is what /health tells.
             max_poll_interval_ms=NEVER_MS,
@@ -94,11 +100,12 @@ class Source:
         self.wake.set()
 
     async def commit(self) -> None:
-        """Commit what is complete. A rebalance in between is no error."""
-        if self._uncommitted:
-            await self._commit_beginnings()
+        """Commit what is complete. A rebalance in between is no error; what Kafka does not take is tried again."""
+        done = await self._commit_beginnings() if self._uncommitted else True
         if offsets := self._committable():
-            await self._commit(offsets, COMMIT_TIMEOUT_S)
+            done = await self._commit(offsets, COMMIT_TIMEOUT_S) and done
+        if not done:
+            self.wake.set()
 
     async def close(self) -> None:
         """Leave the group."""
@@ -122,7 +129,7 @@ class Source:
         """Start to track; called by aiokafka."""
         self._progress = {tp: Progress(tp.topic, tp.partition) for tp in partitions}
         self._uncommitted = set(partitions)
-        self.rebalances += 1
+        self._on_assign()
         self.joined.set()
         self.wake.set()
         log.info("assigned", extra={"lane": self.lane, "partitions": len(partitions)})
@@ -138,34 +145,46 @@ class Source:
             await self._commit(offsets, REVOKE_COMMIT_TIMEOUT_S)
         log.info("revoked", extra={"lane": self.lane, "partitions": len(partitions)})
 
-    async def _commit_beginnings(self) -> None:
+    async def _commit_beginnings(self) -> bool:
         """Commit where a group starts that never committed, so that lag is a number from the first moment on."""
-        fresh = [tp for tp in self._uncommitted if await self._consumer.committed(tp) is None]
-        self._uncommitted = set()
-        if fresh:
-            starts: dict[TopicPartition, int] = await self._consumer.beginning_offsets(fresh)
-            untouched = {
-                tp: at for tp, at in starts.items() if (p := self._progress.get(tp)) and p.committable() is None
-            }
-            await self._commit(untouched, COMMIT_TIMEOUT_S)
+        asked, self._uncommitted = self._uncommitted, set()
+        held = self._progress
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                fresh = [tp for tp in asked if await self._consumer.committed(tp) is None]
+                starts: dict[TopicPartition, int] = await self._consumer.beginning_offsets(fresh) if fresh else {}
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            await self._failed(error)
+            if held is self._progress:
+                self._uncommitted = asked
+            return False
+        # a rebalance since then has asked anew, and what was read since then commits more than the beginning
+        untouched = {tp: at for tp, at in starts.items() if held is self._progress and held[tp].committable() is None}
+        return await self._commit(untouched, COMMIT_TIMEOUT_S) if untouched else True
 
     def _committable(self) -> dict[TopicPartition, int]:
         found = {tp: progress.committable() for tp, progress in self._progress.items()}
         return {tp: offset for tp, offset in found.items() if offset is not None}
 
-    async def _commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float) -> None:
+    async def _commit(self, offsets: Mapping[TopicPartition, int], timeout_s: float) -> bool:
         progress = {tp: self._progress.get(tp) for tp in offsets}
-        start = time.perf_counter()
         try:
             await asyncio.wait_for(self._consumer.commit(dict(offsets)), timeout_s)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             # Nothing is lost: what is complete is committed next time, or read again by the partition's next owner.
-            log.warning("commit_failed", extra={"lane": self.lane, "error": f"{type(error).__name__}: {error}"})
-            await asyncio.sleep(0.1 if time.perf_counter() - start < 0.1 else 0)
-            return
+            await self._failed(error)
+            return False
+        self._failing = False
         for tp, offset in offsets.items():
             if (known := progress[tp]) is not None:
                 known.committed(offset)
+        return True
+
+    async def _failed(self, error: Exception) -> None:
+        if not self._failing:
+            log.warning("commit_failed", extra={"lane": self.lane, "error": f"{type(error).__name__}: {error}"})
+        self._failing = True
+        await asyncio.sleep(COMMIT_RETRY_S)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
