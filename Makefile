@@ -1,11 +1,14 @@
 # Every target sets up what it needs: a fresh machine with Python >= 3.11 and make is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench docs clean
+.PHONY: help setup environment demo test check fix bench docs clean
 
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 STAMP := .venv/.ready
+UV_VERSION := 0.13.9
+# Several makes at once take turns; where there is no flock (macOS) they had better not meet.
+IN_TURN := $(shell command -v flock >/dev/null 2>&1 && echo flock pyproject.toml)
 ROWS ?=
 
 help:  ## this list
@@ -14,11 +17,19 @@ help:  ## this list
 setup: $(STAMP)  ## create .venv with the project (editable) and its tools
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "EmbedMQ needs Python 3.11 or newer; none found on PATH (or: make PYTHON=/path/to/python3)"; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "could not create .venv; on Debian or Ubuntu: apt install python3-venv"; rm -rf .venv; exit 2; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	@$(BIN)/uv --system-certs pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
-	@touch $@
+	@$(IN_TURN) $(MAKE) --no-print-directory environment
+
+# Whoever waited for its turn may find the work done. A .venv whose pip does not run was left half made: begin again.
+environment:
+	@{ test $(STAMP) -nt pyproject.toml && test $(STAMP) -nt constraints.txt; } || { \
+	test -n "$(PYTHON)" || { echo "EmbedMQ needs Python 3.11 or newer and found none on PATH: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }; \
+	echo "setting up .venv (the first time: a minute or two, and about 5 GB, most of it torch)"; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv >/dev/null 2>&1 || \
+		{ rm -rf .venv; echo "$(PYTHON) cannot make .venv: it lacks venv or ensurepip (Debian, Ubuntu: apt install python3-venv), or this folder cannot be written"; exit 2; }; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \
+	$(BIN)/uv --system-certs pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' || \
+		{ echo "could not install: see above; is there a network? (a company's: HTTPS_PROXY, PIP_CERT, UV_INDEX_URL)"; exit 2; }; \
+	touch $(STAMP); }
 
 demo: $(STAMP)  ## real Kafka, real Redis, one worker: embed 2,000 docstrings and search them
 	@$(BIN)/embedmq demo
@@ -41,7 +52,7 @@ fix: $(STAMP)  ## format and apply the linter's safe fixes
 bench: $(STAMP)  ## every benchmark this machine can run (ROWS=transport,idle selects); writes build/bench.json
 	$(BIN)/python -m benchmarks $(ROWS)
 
-docs: $(STAMP)  ## regenerate what is generated: schemas, AsyncAPI, settings, metrics, command line
+docs: $(STAMP)  ## regenerate what is generated: schemas, AsyncAPI, settings, metrics, logs, command line, modules
 	$(BIN)/python -m docs.generate
 
 clean:  ## remove the environment and build outputs
