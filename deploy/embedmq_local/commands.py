@@ -53,8 +53,7 @@ def up(context: click.Context, brokers: str, workers: int, data: Path | None) ->
 
     Without --config the workers serve the model `minilm`.
     """
-    invocation = context.find_root().obj
-    options = invocation if isinstance(invocation, Invocation) else Invocation()
+    options = _options(context)
     failure: type[click.ClickException] = NotStarted
     try:
         models = model_names(options.config) if workers else []
@@ -70,6 +69,40 @@ def up(context: click.Context, brokers: str, workers: int, data: Path | None) ->
         raise failure(str(error)) from error
     except KeyboardInterrupt:
         context.exit(INTERRUPTED)
+
+
+@click.command()
+@click.pass_context
+def demo(context: click.Context) -> None:
+    r"""Embed 2,000 docstrings through real Kafka, Redis and a worker, and search them. Leaves nothing running.
+
+    \b
+    Example:
+      embedmq demo
+    """
+    # the client takes a while to import: `up` should not wait for it
+    from embedmq.errors import EmbedMQError
+
+    from embedmq_local.demo import describe, run
+
+    options = _options(context)
+    try:
+        with _ended_by_signals():
+            report = run(lambda line: click.echo(line, err=options.json), quiet=options.json)
+    except (ConfigurationError, MissingProgram) as error:
+        raise NotConfigured(str(error)) from error
+    except StackError as error:
+        raise NotStarted(str(error)) from error
+    except EmbedMQError as error:
+        raise Ended(str(error)) from error
+    except KeyboardInterrupt:
+        context.exit(INTERRUPTED)
+    click.echo(json.dumps(report.as_dict()) if options.json else describe(report))
+
+
+def _options(context: click.Context) -> Invocation:
+    invocation = context.find_root().obj
+    return invocation if isinstance(invocation, Invocation) else Invocation()
 
 
 def _start_workers(stack: Stack, workers: int, options: Invocation) -> None:
