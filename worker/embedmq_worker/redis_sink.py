@@ -49,6 +49,7 @@ class RedisSink:
         self._client = client
         self._settings = settings
         self._metrics = metrics
+        metrics.set("redis_up", 1)  # it answered at start
 
     async def write(self, writes: Sequence[Write]) -> list[tuple[Outcome, Fault]]:
         """Write all, in one round trip; returns what Redis refuses for good (a key of another type)."""

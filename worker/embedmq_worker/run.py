@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka.errors import KafkaError
 from embedmq_schemas.connection import redact_url
@@ -212,7 +213,16 @@ def _assemble(
     )
     topics = request_topics(config, names)
     road.sources = [
-        Source(lane, names.group(lane), topics[lane], config.kafka, worker_id, road.discard_revoked) for lane in LANES
+        Source(
+            lane,
+            names.group(lane),
+            topics[lane],
+            config.kafka,
+            worker_id,
+            partial(metrics.count, "rebalances_total", 1, lane),
+            road.discard_revoked,
+        )
+        for lane in LANES
     ]
     return road
 

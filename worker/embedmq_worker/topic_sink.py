@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
+    InvalidTimestampError,
     InvalidTopicError,
     KafkaError,
     MessageSizeTooLargeError,
+    PolicyViolationError,
     RecordTooLargeError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
@@ -26,8 +28,10 @@ from embedmq_worker.topics import SLACK_BYTES, Topics
 
 RETRY_S = 1.0
 _FOR_GOOD = (
+    InvalidTimestampError,
     InvalidTopicError,
     MessageSizeTooLargeError,
+    PolicyViolationError,
     RecordTooLargeError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
@@ -67,10 +71,10 @@ class TopicSink:
         return [(write.outcome, fault) for write, fault in zip(writes, faults, strict=True) if fault is not None]
 
     async def _write(self, write: TopicWrite) -> Fault | None:
-        if write.kind == "reply" and (fault := await self._refuse(write)) is not None:
-            return fault
         while True:
             try:
+                if write.kind == "reply" and (fault := await self._refuse(write)) is not None:
+                    return fault
                 sent = await self._producer.send(
                     write.topic,
                     write.value,

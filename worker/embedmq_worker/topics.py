@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
 from embedmq_schemas.limits import KIB, Limits
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES
 from msgspec import Struct
 
 from embedmq_worker.config import Config, Kafka
+
+NO_TOPIC = frozenset({3, 17, 29})
+"""Kafka's error codes UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION and TOPIC_AUTHORIZATION_FAILED."""
 
 EXISTS = 36
 """Kafka's error code TOPIC_ALREADY_EXISTS."""
@@ -105,13 +110,17 @@ class Topics:
         ]
 
     async def partitions(self, topic: str, ttl_s: float = 30.0) -> int:
-        """How many partitions a topic has; 0 when it does not exist. Never creates it."""
+        """How many partitions a topic has; 0 when it does not exist or is not ours to see. Never creates it.
+
+        Raises KafkaError when no broker can tell.
+        """
         now = asyncio.get_running_loop().time()
         at, count = self._known.get(topic, (0.0, -1))
         # a missing topic may appear at any moment, an existing one rarely goes
         if count >= 0 and now - at < (ttl_s if count else 1.0):
             return count
-        count = (await self._describe([topic])).get(topic, 0)
+        (found,) = await self._admin.describe_topics([topic])
+        count = count_partitions(found)
         if len(self._known) > 10_000:
             self._known.clear()
         self._known[topic] = (now, count)
@@ -132,6 +141,20 @@ class Topics:
             for topic in found
             if topic["error_code"] == 0 and all(part["leader"] >= 0 for part in topic["partitions"])
         }
+
+
+def count_partitions(found: Mapping[str, Any]) -> int:
+    """Read one topic's metadata: its partitions, or 0 where Kafka says for good that there is no such topic for us.
+
+    A partition without a leader is one that will have a leader again. Raises KafkaError for what will pass.
+    """
+    code: int = found["error_code"]
+    if code in NO_TOPIC:
+        return 0
+    partitions: list[object] = found["partitions"]
+    if not partitions:
+        raise for_code(code)(found["topic"])
+    return len(partitions)
 
 
 async def ensure(topics: Topics, config: Config, names: Names) -> None:
