@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embedmq.client import Client, Ticket
+    from embedmq.client import Client
     from embedmq.embeddings import Embedding, Embeddings, SparseVector
     from embedmq.errors import (
         DeadlineExceeded,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UnknownRequest,
     )
     from embedmq.fleet import ServedModel
+    from embedmq.kept import Ticket
     from embedmq.scores import Scores
     from embedmq.sync import SyncClient
 
@@ -53,7 +54,7 @@ _MODULES = {
     "ServedModel": "fleet",
     "SparseVector": "embeddings",
     "SyncClient": "sync",
-    "Ticket": "client",
+    "Ticket": "kept",
 }
 
 

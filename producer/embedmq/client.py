@@ -10,13 +10,14 @@ from math import inf
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
+from embedmq_schemas.environment import overrides
 from embedmq_schemas.requests import Lane, TopicReply
 from embedmq_schemas.results import Embedded, Failed, Result, Scored
-from msgspec import Struct
 
 from embedmq.embeddings import Embeddings
 from embedmq.errors import InvalidRequest, RequestFailed
 from embedmq.fleet import ServedModel
+from embedmq.kept import Ticket
 from embedmq.outcome import error_of, error_of_item
 from embedmq.parts import embed_again, embed_parts, read
 from embedmq.requests import DENSE, EmbedOptions, build_embed, build_score, check_fits, encode
@@ -26,12 +27,6 @@ from embedmq.settings import Connections, Setup
 from embedmq.validation import Items
 
 OnError = Literal["raise", "return"]
-
-
-class Ticket(Struct, frozen=True):
-    """A request that Kafka has for good; who knows its id can fetch the result."""
-
-    id: str
 
 
 class Client:
@@ -67,8 +62,13 @@ class Client:
         """From `EMBEDMQ_KAFKA`, `EMBEDMQ_REDIS`, `EMBEDMQ_PREFIX` and `EMBEDMQ_KAFKA__*`, `EMBEDMQ_REDIS__*`,
         `EMBEDMQ_CLIENT__*`; without `EMBEDMQ_REDIS` it can only publish.
         """
+        return cls.of(Setup.from_paths(overrides(os.environ if environ is None else environ)))
+
+    @classmethod
+    def of(cls, setup: Setup) -> Self:
+        """From settings that were checked before."""
         client = cls.__new__(cls)
-        client._prepare(Setup.from_environment(os.environ if environ is None else environ))
+        client._prepare(setup)
         return client
 
     def _prepare(self, setup: Setup) -> None:
@@ -281,15 +281,22 @@ class Client:
             StillPending, DeadlineExceeded, ResultExpired, UnknownRequest, RequestCancelled: there is none.
             RequestFailed: it is a failure. Unavailable: Redis cannot be asked.
         """
-        result = await self._fetch(id, wait_s)
+        result = await self.any_result(id, wait_s=wait_s)
+        if isinstance(result, Scores):
+            raise InvalidRequest(f"request {id} asked for scores, not for vectors: any_result gives both")
+        if result.failures and on_error == "raise":
+            raise error_of_item(id, result.failures)
+        return result
+
+    async def any_result(self, id: str, *, wait_s: float = 0.0) -> Embeddings | Scores:
+        """As `result`, of a request of either kind; failed items are in its `failures`."""
+        session = self._started()
+        if session.kept is None:
+            raise InvalidRequest("this client has no Redis, where results are kept: pass redis=")
+        result = await session.kept.fetch(id, wait_s)
         if isinstance(result, Failed):
             raise error_of(result)
-        if not isinstance(result, Embedded):
-            raise InvalidRequest(f"request {id} asked for scores, which are not vectors: embedmq result shows them")
-        embeddings = Embeddings.read(result)
-        if embeddings.failures and on_error == "raise":
-            raise error_of_item(id, embeddings.failures)
-        return embeddings
+        return Embeddings.read(result) if isinstance(result, Embedded) else Scores(result)
 
     async def models(self) -> list[ServedModel]:
         """What the fleet serves, by name, and each model's state on each worker. Raises Unavailable."""
@@ -297,12 +304,6 @@ class Client:
         if session.fleet is None:
             raise InvalidRequest("this client has no Redis, where workers say what they serve: pass redis=")
         return await session.fleet.models()
-
-    async def _fetch(self, id: str, wait_s: float) -> Result:
-        session = self._started()
-        if session.kept is None:
-            raise InvalidRequest("this client has no Redis, where results are kept: pass redis=")
-        return await session.kept.fetch(id, wait_s)
 
     def _started(self) -> Session:
         """The session, where it may be used: RuntimeError says what to do elsewhere."""

@@ -54,6 +54,10 @@ class Fleet:
             if (entry := _entry(value)) is not None
         ]
 
+    async def waits(self) -> dict[tuple[str, str], float]:
+        """The shortest estimated wait by model and lane, read now; raises Unavailable."""
+        return shortest_waits(_readable((await self._store.find(self._names.worker(""))).values()))
+
     def wait_s(self, model: str, lane: str, now: float) -> float | None:
         """The shortest wait that any worker estimates for a request sent now; None when nothing recent is known."""
         if now - self._tried_at >= STATUS_PERIOD_S and self._task is None:

@@ -32,6 +32,12 @@ DEADLINE_GRACE_S = 5.0
 """How long after a deadline a result may still come that was on the device in time."""
 
 
+class Ticket(Struct, frozen=True):
+    """A request that Kafka has for good; who knows its id can fetch the result."""
+
+    id: str
+
+
 class Verdict(Struct, frozen=True):
     """What is known of an id; `final` when waiting cannot change it."""
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Self, TypedDict
+from typing import TYPE_CHECKING, Annotated, Final, Self, TypedDict
 
 import msgspec
 from embedmq_schemas.connection import KafkaConnection, RedisConnection
-from embedmq_schemas.environment import overrides
 from embedmq_schemas.names import is_prefix
 from msgspec import Meta, Struct
 
@@ -97,22 +96,24 @@ class Setup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"client settings: {error}") from None
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Read `EMBEDMQ_KAFKA`, `EMBEDMQ_REDIS`, `EMBEDMQ_PREFIX`, `EMBEDMQ_<SECTION>__<KEY>`; Redis only if named."""
-        kafka, redis = "127.0.0.1:9092", None
+    def from_paths(cls, found: Mapping[tuple[str, ...], object]) -> Self:
+        """Read settings by their paths in a worker's file or in the environment, where workers have theirs too: those
+        are passed over. Redis only if it is named. Raises ValueError.
+        """
+        kafka, redis = found.get(("kafka", "bootstrap"), "127.0.0.1:9092"), found.get(("redis", "url"))
         settings: dict[str, object] = {}
-        for path, value in overrides(environ).items():
-            match path:
-                case ("kafka", "bootstrap"):
-                    kafka = value
-                case ("redis", "url"):
-                    redis = value
-                case ("kafka" | "redis" as section, key):
-                    settings[f"{section}_{key}"] = value
-                case ("prefix",) | (str(), "prefix"):
-                    settings["prefix"] = value
-                case (section, key) if section == OWN_SECTION:
-                    settings[key] = value
-                case _:
-                    continue  # the worker's
-        return cls.of(kafka, redis, settings, strict=False)
+        for path, value in found.items():
+            section, key = path if len(path) == 2 else ("", path[0])
+            known = _KEYS.get(section)
+            if known is not None and key in known:
+                settings[f"{section}_{key}" if section in ("kafka", "redis") else key] = value
+        bootstrap = ",".join(map(str, kafka)) if isinstance(kafka, list) else str(kafka)
+        return cls.of(bootstrap, None if redis is None else str(redis), settings, strict=False)
+
+
+_KEYS: Final[Mapping[str, frozenset[str]]] = {
+    "kafka": frozenset(KafkaConnection.__struct_fields__) - {"bootstrap"},
+    "redis": frozenset(RedisConnection.__struct_fields__) - {"url"},
+    "": frozenset({"prefix"}),
+    OWN_SECTION: frozenset(Setup.__struct_fields__) - {"kafka", "redis", "prefix", "token_provider"},
+}

@@ -73,6 +73,7 @@ class SyncClient:
     submit = _waiting(Client.submit)
     publish = _waiting(Client.publish)
     result = _waiting(Client.result)
+    any_result = _waiting(Client.any_result)
     models = _waiting(Client.models)
 
     def _wait(self, work: Coroutine[object, object, _R]) -> _R:

@@ -1,0 +1,1 @@
+"""What can be done with EmbedMQ from a shell?"""

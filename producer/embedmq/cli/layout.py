@@ -1,0 +1,67 @@
+"""Which topics should there be, and with which settings? Pure; workers create theirs by the same rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from embedmq_schemas.limits import KIB, Limits
+from embedmq_schemas.names import Names
+from embedmq_schemas.requests import LANES
+from msgspec import Struct
+
+PARTITIONS = 8
+MAX_REPLICATION = 3
+RETENTION_DAYS = 7
+DAY_MS = 24 * 3600 * 1000
+SLACK_BYTES = 64 * KIB
+"""What headers and reasons add to the largest request."""
+KAFKA_BATCH_BYTES = 1_048_588
+"""Kafka's own bound of a batch of records, below which clients in the field would be refused."""
+
+
+class Topic(Struct, frozen=True):
+    """A topic as it should be; `settings` are Kafka's own names."""
+
+    name: str
+    partitions: int
+    settings: dict[str, str]
+
+
+def request_topics(names: Names, models: Sequence[str], *, shared: bool) -> list[str]:
+    """The topics of these models, and the shared ones."""
+    own = [names.requests(model, lane) for model in models for lane in LANES]
+    return own + ([names.shared(lane) for lane in LANES] if shared else [])
+
+
+def wanted(names: Names, requests: Sequence[str], partitions: int, retention_days: float) -> list[Topic]:
+    """Request topics and the dead-letter topic.
+
+    Request topics are kept uncompressed: the broker then unpacks what a producer compressed and refuses a batch that is
+    too large once unpacked, so that no fetch can swell in a worker's memory.
+    """
+    size = max(KAFKA_BATCH_BYTES, Limits().max_request_bytes + SLACK_BYTES)
+    settings = {"retention.ms": str(int(retention_days * DAY_MS)), "max.message.bytes": str(size)}
+    dead = settings | {"max.message.bytes": str(size + SLACK_BYTES)}
+    plain = settings | {"compression.type": "uncompressed"}
+    return [*(Topic(topic, partitions, plain) for topic in requests), Topic(names.dead, 1, dead)]
+
+
+def faults(topic: str, settings: Mapping[str, str], *, requests: bool) -> list[tuple[str, str]]:
+    """What is wrong with a topic's settings, and what to do: pairs."""
+    found: list[tuple[str, str]] = []
+    days = int(settings.get("retention.ms", "-1")) / DAY_MS
+    if 0 <= days < RETENTION_DAYS:
+        found.append(
+            (f"keeps records for {days:g} days", f"set retention.ms={RETENTION_DAYS * DAY_MS}: what is older is lost")
+        )
+    if requests and settings.get("compression.type") != "uncompressed":
+        found.append(
+            (
+                f"compression.type={settings.get('compression.type')}",
+                "set compression.type=uncompressed, so that no compressed batch swells in a worker's memory",
+            )
+        )
+    size = int(settings.get("max.message.bytes", "0"))
+    if requests and size < Limits().max_request_bytes + SLACK_BYTES:
+        found.append((f"max.message.bytes={size}", f"set max.message.bytes={KAFKA_BATCH_BYTES}"))
+    return [(f"{topic}: {what}", remedy) for what, remedy in found]
