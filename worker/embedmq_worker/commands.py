@@ -5,20 +5,34 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 from embedmq_schemas.invocation import Invocation
 
+from embedmq_worker.config import Config
 from embedmq_worker.configuration import load, show
 from embedmq_worker.errors import WorkerError
+from embedmq_worker.flags import environment
+from embedmq_worker.logs import configure
+from embedmq_worker.supervise import MARGIN_S, Restarts, Supervisor, children, end_with
 
 
 @click.command()
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes, restarted when they die; each has its HTTP port, from `worker.http` on.",
+)
+@click.option("--parent", type=int, hidden=True)
 @click.pass_context
-def worker(context: click.Context) -> None:
+def worker(context: click.Context, workers: int, parent: int | None) -> None:
     r"""Run a worker on existing Kafka and Redis until SIGTERM or Ctrl-C.
 
     \b
@@ -29,9 +43,13 @@ def worker(context: click.Context) -> None:
         invocation = _invocation(context)
         if invocation.config is None:
             raise click.UsageError("a worker needs --config FILE, which lists its models (or EMBEDMQ_CONFIG)")
-        config = load(invocation.config, os.environ)
+        environ = environment(invocation, os.environ)
+        config = load(invocation.config, environ)
+        if workers > 1:
+            context.exit(_supervise(config, invocation.config, workers, environ))
+        if parent is not None:
+            end_with(parent)
         # what runs a worker takes a while to import: no other command should wait for it
-        from embedmq_worker.logs import configure
         from embedmq_worker.run import serve, worker_name
 
         worker_id = worker_name()
@@ -61,7 +79,7 @@ def check(context: click.Context) -> None:
     """
     with _one_line():
         invocation = _invocation(context)
-        loaded = load(invocation.config, os.environ)
+        loaded = load(invocation.config, environment(invocation, os.environ))
         if invocation.json:
             click.echo(json.dumps({"ok": True, "models": sorted(loaded.models)}))
         else:
@@ -78,7 +96,8 @@ def show_command(context: click.Context) -> None:
       embedmq config show --config worker.toml
     """
     with _one_line():
-        click.echo(json.dumps(show(load(_invocation(context).config, os.environ)), indent=2))
+        invocation = _invocation(context)
+        click.echo(json.dumps(show(load(invocation.config, environment(invocation, os.environ))), indent=2))
 
 
 @config.command("schema")
@@ -89,10 +108,6 @@ def schema() -> None:
     Example:
       embedmq config schema > embedmq-config.schema.json
     """
-    import msgspec
-
-    from embedmq_worker.config import Config
-
     click.echo(json.dumps(msgspec.json.schema(Config), indent=2))
 
 
@@ -119,6 +134,12 @@ def _one_line() -> Iterator[None]:
         yield
     except WorkerError as error:
         raise _FAILURES[error.exit_code](str(error)) from error
+
+
+def _supervise(config: Config, file: Path, workers: int, environ: Mapping[str, str]) -> int:
+    configure(config.worker.log_level, f"supervisor-{os.getpid()}")
+    started = children(config, str(file.resolve()), workers, environ)
+    return asyncio.run(Supervisor(started, config.worker.shutdown_grace_s + MARGIN_S, Restarts()).run())
 
 
 def _fast_loop() -> asyncio.Runner:
