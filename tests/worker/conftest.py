@@ -19,6 +19,9 @@ checkpoint = "null:8"
 [models.slow]
 checkpoint = "null:8?batch_ms=200"
 
+[models.wide]
+checkpoint = "null:4096"
+
 [models.tail]
 checkpoint = "null:8"
 shared = true
@@ -76,7 +79,6 @@ def start_worker(stack: Stack, tmp_path: Path, prefix: str) -> Iterator[Callable
     for running in started:
         running.process.stop(kill=True)
         running.process.close()
-        stack.workers.remove(running.process)
 
 
 @pytest.fixture

@@ -177,9 +177,7 @@ def test_nothing_waiting_is_no_batch() -> None:
     ("tokens_per_s", "ms", "cap", "expected"),
     [(10_000.0, 50.0, 16_384, 500), (float("inf"), 50.0, 16_384, 16_384), (1.0, 50.0, 16_384, 1)],
 )
-def test_a_budget_is_device_time_by_the_measured_rate(
-    tokens_per_s: float, ms: float, cap: int, expected: int
-) -> None:
+def test_a_budget_is_device_time_by_the_measured_rate(tokens_per_s: float, ms: float, cap: int, expected: int) -> None:
     """`max_batch_tokens` is only a cap, and at least one token always goes."""
     assert budget(tokens_per_s, ms, cap, 64) == Budget(expected, 64)
 

@@ -130,7 +130,7 @@ def test_the_rate_follows_the_device() -> None:
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     health = Health()
-    running = Endpoint("127.0.0.1:0", health, Metrics().registry, lambda: None)
+    running = Endpoint("127.0.0.1:0", health, Metrics().registry)
     running.start()
     yield running
     running.stop()
@@ -164,4 +164,4 @@ def test_a_connection_that_says_nothing_holds_up_no_probe(endpoint: Endpoint) ->
 def test_an_address_that_cannot_be_listened_on_is_a_configuration_error(address: str) -> None:
     """Named with its key."""
     with pytest.raises(ConfigInvalid, match=r"worker\.http = "):
-        Endpoint(address, Health(), Metrics().registry, lambda: None)
+        Endpoint(address, Health(), Metrics().registry)

@@ -222,9 +222,7 @@ async def test_plain_text_says_in_a_header_how_long_to_keep_it(world: World, wor
     assert 60 <= await world.redis.ttl(f"{worker.prefix}:result:{id}") <= 77
 
 
-async def test_an_id_comes_from_the_request_the_cloudevent_or_the_records_place(
-    world: World, worker: Running
-) -> None:
+async def test_an_id_comes_from_the_request_the_cloudevent_or_the_records_place(world: World, worker: Running) -> None:
     """So that every record has one, and the same one at every reading."""
     stated, event, topic = new_id(), new_id(), worker.topic("null")
     await world.produce(topic, as_json({"id": stated, "items": ["x"]}), [*JSON, ("ce_id", new_id().encode())])
@@ -309,7 +307,7 @@ async def test_every_counter_moves_and_gauges_are_right(world: World, worker: Ru
     await until(lambda: worker.metric("in_flight_bytes") == 0, "nothing in flight")
     assert worker.metric("in_flight_items") == 0
     assert worker.metric("redis_up") == 1
-    assert worker.metric("assigned_partitions", lane="interactive") == 24
+    assert worker.metric("assigned_partitions", lane="interactive") == 32
     assert worker.metric("model_loaded", model="slow") == 1
     assert worker.metric("requests_total", model="null", code="malformed") >= 1
 

@@ -19,7 +19,9 @@ def make_room() -> Room:
     return Room(Worker(max_in_flight_bytes=MIB, max_in_flight_items=100, max_in_flight_tokens=1_000, bulk_share=0.5))
 
 
-@pytest.mark.parametrize("cost", [Cost(MIB), Cost(1, items=100), Cost(1, tokens=1_000)], ids=["bytes", "items", "tokens"])
+@pytest.mark.parametrize(
+    "cost", [Cost(MIB), Cost(1, items=100), Cost(1, tokens=1_000)], ids=["bytes", "items", "tokens"]
+)
 def test_each_bound_alone_keeps_the_next_request_out(cost: Cost) -> None:
     """One byte, item or token too many waits."""
     room = make_room()

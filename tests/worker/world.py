@@ -268,17 +268,4 @@ def start(
     """Start a worker without waiting for it. `models` and `settings` are TOML."""
     config = folder / f"{prefix}-{len(stack.workers)}.toml"
     config.write_text(f'prefix = "{prefix}"\n{settings}\n{models}\n')
-    return Running(stack.start_worker(config, env, command=worker_command(config)), prefix)
-
-
-def worker_command(config: Path) -> list[str]:
-    """FALLBACK until the command line exists."""
-    import importlib.util, sys
-
-    if importlib.util.find_spec("embedmq.__main__"):
-        return [sys.executable, "-m", "embedmq", "worker", "--config", str(config.resolve())]
-    code = (
-        "from embedmq_worker.commands import worker; from embedmq_schemas.invocation import Invocation; "
-        f"from pathlib import Path; worker(obj=Invocation(config=Path({str(config)!r})), args=[])"
-    )
-    return [sys.executable, "-c", code]
+    return Running(stack.start_worker(config, env), prefix)

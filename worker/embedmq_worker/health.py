@@ -51,13 +51,13 @@ class Health:
 
 
 class Endpoint:
-    """Serves `/health`, `/ready` and `/metrics`."""
+    """Serves `/health`, `/ready` and `/metrics`; `refresh` is called before metrics are read."""
 
-    def __init__(self, address: str, health: Health, registry: CollectorRegistry, refresh: Callable[[], None]) -> None:
+    def __init__(self, address: str, health: Health, registry: CollectorRegistry) -> None:
         host, _, port = address.rpartition(":")
         self._health = health
         self._registry = registry
-        self._refresh = refresh
+        self.refresh: Callable[[], None] = lambda: None
         try:
             self._server = make_server(host, int(port), self._answer, _Server, _Quiet)
         except (OSError, ValueError, OverflowError) as error:
@@ -84,7 +84,7 @@ class Endpoint:
     def _answer(self, environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
         if path == "/metrics":
-            self._refresh()
+            self.refresh()
             respond("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
             return [generate_latest(self._registry)]
         probe = {"/health": self._health.health, "/ready": self._health.ready}.get(path)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 from embedmq_schemas.connection import redact_url
@@ -26,7 +27,7 @@ from embedmq_worker.decode import Decoder
 from embedmq_worker.delivery import Delivery
 from embedmq_worker.engine.load import load
 from embedmq_worker.engine.seam import Engine
-from embedmq_worker.errors import Unreachable
+from embedmq_worker.errors import ConfigInvalid, Unreachable
 from embedmq_worker.health import Endpoint, Health
 from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import Metrics
@@ -41,6 +42,8 @@ from embedmq_worker.waiting import Waiting
 
 BEAT_S = 1.0
 COLLECT_AFTER_OBJECTS = 50_000
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -70,26 +73,43 @@ async def serve(config: Config, worker_id: str) -> None:
     stop = _stop_on_signals()
     health, metrics = Health(), Metrics()
     async with contextlib.AsyncExitStack() as stack:
+        endpoint = Endpoint(config.worker.http, health, metrics.registry)
+        endpoint.start()
+        stack.callback(endpoint.stop)
+        stack.callback(asyncio.create_task(_beat(health)).cancel)
         device = stack.enter_context(ThreadPoolExecutor(1, "device"))
         tokenizers = stack.enter_context(ThreadPoolExecutor(config.worker.tokenizer_threads, "tokenizer"))
-        world = await stack.enter_async_context(connected(config))
-        health.waiting_for = ("models",)
-        engines = await _load(config, device)
-        road = _assemble(config, worker_id, world, engines, metrics, (tokenizers, device))
-        endpoint = Endpoint(config.worker.http, health, metrics.registry, lambda: _refresh(metrics, road, engines))
-        endpoint.start()
-        _spare_the_collector()
-        stack.callback(endpoint.stop)
-        log.info("started", extra={"http": endpoint.address, "models": sorted(engines)})
-        catalogue = Catalogue(
-            world.redis,
-            config,
-            Names(config.prefix),
-            worker_id,
-            {name: engine.facts for name, engine in engines.items()},
-        )
-        await _run(config, road, health, catalogue, stop)
+        starting = asyncio.create_task(_start(config, stack, health, device))
+        await _first(starting, stop)
+        if not starting.cancelled():
+            world, engines = starting.result()
+            road = _assemble(config, worker_id, world, engines, metrics, (tokenizers, device))
+            endpoint.refresh = lambda: _refresh(metrics, road, engines)
+            _spare_the_collector()
+            log.info("started", extra={"http": endpoint.address, "models": sorted(engines)})
+            facts = {name: engine.facts for name, engine in engines.items()}
+            catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, facts)
+            await _run(config, road, health, catalogue, stop)
     log.info("stopped")
+
+
+async def _start(
+    config: Config, stack: contextlib.AsyncExitStack, health: Health, device: ThreadPoolExecutor
+) -> tuple[World, dict[str, Engine]]:
+    """Whatever may take long before there is work to be drained."""
+    health.waiting_for = ("Kafka and Redis",)
+    world = await stack.enter_async_context(connected(config))
+    health.waiting_for = ("models",)
+    return world, await _load(config, device)
+
+
+async def _first(task: asyncio.Task[T], stop: asyncio.Event) -> None:
+    """Wait for a task, which is cancelled when told to stop first."""
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    for late in (task, stopping):
+        late.cancel()
+    await asyncio.wait({task, stopping})
 
 
 async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue, stop: asyncio.Event) -> None:
@@ -98,7 +118,6 @@ async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue,
     for source in road.sources:
         await source.start()
     background = [
-        asyncio.create_task(_beat(health)),
         asyncio.create_task(_become_ready(health, road)),
         asyncio.create_task(catalogue.publish(road.waiting, road.meter, road.sources)),
     ]
@@ -128,8 +147,11 @@ async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue,
 async def connected(config: Config) -> AsyncIterator[World]:
     """Reach Redis and Kafka, create the topics, and close everything at the end."""
     redis = connect(config.redis)
-    topics = Topics(config.kafka)
-    replies = TopicSink(config, topics)
+    try:
+        topics = Topics(config.kafka)
+        replies = TopicSink(config, topics)
+    except OSError as error:  # ssl's errors are some
+        raise ConfigInvalid(f"kafka: a certificate or key cannot be used: {error}") from error
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
         reason = await wait_reachable(redis, config.redis.start_timeout_s)

@@ -37,6 +37,8 @@ _FOR_GOOD = (
     UnknownTopicOrPartitionError,
 )
 
+_TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError)
+
 log = logging.getLogger(__name__)
 
 
@@ -87,7 +89,9 @@ class TopicSink:
             except _FOR_GOOD as error:
                 if write.kind == "reply":
                     return Fault("undeliverable", f"Kafka refuses the reply to {write.topic}: {type(error).__name__}")
-                log.exception("dead_letter_refused", extra={"topic": write.topic, "id": write.outcome.result.id})
+                log.exception("dead_letter_refused", extra=_place(write))
+                if isinstance(error, _TOO_LARGE):
+                    return None  # its caller has an answer; waiting would hold up everybody else for ever
             except KafkaError as error:
                 log.warning("produce_failed", extra={"topic": write.topic, "error": f"{type(error).__name__}: {error}"})
             else:
@@ -107,3 +111,14 @@ class TopicSink:
         if write.partition is not None and not 0 <= write.partition < partitions:
             return Fault("undeliverable", f"the reply topic {write.topic} has {partitions} partitions")
         return None
+
+
+def _place(write: TopicWrite) -> dict[str, object]:
+    """Where a record lies that could not become a dead letter."""
+    record = write.outcome.job.record
+    return {
+        "id": write.outcome.result.id,
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+    }
