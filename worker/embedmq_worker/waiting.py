@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -70,7 +71,7 @@ class Waiting:
         return sum(job.cost.tokens for job in queue.jobs) if queue else 0
 
     def _choose(self) -> Batch | None:
-        batch = choose(list(self._queues.values()), self._budgets, asyncio.get_running_loop().time())
+        batch = choose(list(self._queues.values()), self._budgets, time.monotonic())
         if batch is None:
             return None
         for part in batch.parts:
