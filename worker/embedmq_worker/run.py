@@ -1,4 +1,4 @@
-"""How do the parts become a running worker, and how does it stop? The only place that knows them all."""
+"""How does a worker start, become ready, drain and stop?"""
 
 from __future__ import annotations
 
@@ -8,37 +8,20 @@ import gc
 import logging
 import signal
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
-from aiokafka.errors import KafkaError
-from embedmq_schemas.connection import redact_url
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import LANES
-from redis.asyncio import Redis as RedisClient
 
+from embedmq_worker.assemble import assemble, load_engines
 from embedmq_worker.catalogue import Catalogue
-from embedmq_worker.choose import budget
 from embedmq_worker.config import Config
-from embedmq_worker.decode import Decoder
-from embedmq_worker.delivery import Delivery
-from embedmq_worker.engine.load import load
 from embedmq_worker.engine.seam import Engine
-from embedmq_worker.errors import ConfigInvalid, Unreachable
 from embedmq_worker.health import Endpoint, Health
-from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import Metrics
-from embedmq_worker.plan import Planner
-from embedmq_worker.redis_sink import RedisSink, connect, wait_reachable
 from embedmq_worker.road import Road
-from embedmq_worker.room import Room
-from embedmq_worker.source import Source
-from embedmq_worker.topic_sink import TopicSink
-from embedmq_worker.topics import Topics, ensure, request_topics
-from embedmq_worker.waiting import Waiting
+from embedmq_worker.world import World, connected
 
 BEAT_S = 1.0
 COLLECT_AFTER_OBJECTS = 50_000
@@ -46,15 +29,6 @@ COLLECT_AFTER_OBJECTS = 50_000
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """The open connections of one worker."""
-
-    redis: RedisClient
-    topics: Topics
-    replies: TopicSink
 
 
 def worker_name() -> str:
@@ -83,7 +57,7 @@ async def serve(config: Config, worker_id: str) -> None:
         await _first(starting, stop)
         if not starting.cancelled():
             world, engines = starting.result()
-            road = _assemble(config, worker_id, world, engines, metrics, (tokenizers, device))
+            road = assemble(config, worker_id, world, engines, metrics, (tokenizers, device))
             endpoint.refresh = lambda: _refresh(metrics, road, engines)
             _spare_the_collector()
             log.info("started", extra={"http": endpoint.address, "models": sorted(engines)})
@@ -100,7 +74,7 @@ async def _start(
     health.waiting_for = ("Kafka and Redis",)
     world = await stack.enter_async_context(connected(config))
     health.waiting_for = ("models",)
-    return world, await _load(config, device)
+    return world, await load_engines(config, device)
 
 
 async def _first(task: asyncio.Task[T], stop: asyncio.Event) -> None:
@@ -135,118 +109,12 @@ async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue,
     finally:
         for task in (*background, stopping, running):
             task.cancel()
-        await asyncio.gather(*background, stopping, return_exceptions=True)
+        await asyncio.wait((*background, stopping, running))
         await catalogue.withdraw()
         for source in road.sources:
             await source.close()
-    if running.done() and not running.cancelled():
+    if not running.cancelled():
         running.result()
-
-
-@contextlib.asynccontextmanager
-async def connected(config: Config) -> AsyncIterator[World]:
-    """Reach Redis and Kafka, create the topics, and close everything at the end."""
-    redis = connect(config.redis)
-    try:
-        topics = Topics(config.kafka)
-        replies = TopicSink(config, topics)
-    except OSError as error:  # ssl's errors are some
-        raise ConfigInvalid(f"kafka: a certificate or key cannot be used: {error}") from error
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(redis.aclose)
-        reason = await wait_reachable(redis, config.redis.start_timeout_s)
-        if reason is not None:
-            shown = redact_url(config.redis.url)
-            raise Unreachable(f"Redis at {shown} did not answer in {config.redis.start_timeout_s:g} s: {reason}")
-        stack.push_async_callback(topics.close)
-        stack.push_async_callback(replies.close)
-        await _reach_kafka(config, topics, replies)
-        await ensure(topics, config, Names(config.prefix))
-        yield World(redis, topics, replies)
-
-
-async def _reach_kafka(config: Config, topics: Topics, replies: TopicSink) -> None:
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + config.kafka.start_timeout_s
-    while True:
-        try:
-            await topics.start()
-            await replies.start()
-        except KafkaError as error:
-            if loop.time() >= end_s or not error.retriable:
-                shown = ",".join(config.kafka.bootstrap)
-                raise Unreachable(
-                    f"Kafka at {shown} did not let us in within {config.kafka.start_timeout_s:g} s: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
-            await asyncio.sleep(0.5)
-        else:
-            return
-
-
-async def _load(config: Config, device: ThreadPoolExecutor) -> dict[str, Engine]:
-    loop = asyncio.get_running_loop()
-    engines: dict[str, Engine] = {}
-    for name, model in config.models.items():
-        start_s = loop.time()
-        engines[name] = await loop.run_in_executor(device, load, model, config.worker.device)
-        facts = engines[name].facts
-        extra = {
-            "model": name,
-            "path": facts.path,
-            "revision": facts.revision,
-            "tokens_per_s": _finite(facts.tokens_per_s),
-        }
-        log.info("model_loaded", extra={**extra, "seconds": round(loop.time() - start_s, 3)})
-    return engines
-
-
-def _assemble(
-    config: Config,
-    worker_id: str,
-    world: World,
-    engines: Mapping[str, Engine],
-    metrics: Metrics,
-    executors: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
-) -> Road:
-    names, settings = Names(config.prefix), config.worker
-    facts = {name: engine.facts for name, engine in engines.items()}
-    budgets = {
-        name: budget(f.tokens_per_s, settings.max_batch_ms, settings.max_batch_tokens, settings.max_batch_items)
-        for name, f in facts.items()
-    }
-    meter = Meter(metrics, budgets, {name: f.tokens_per_s for name, f in facts.items()})
-    road = Road(
-        sources=[],
-        decoder=Decoder(config, names, facts),
-        engines=engines,
-        room=Room(settings),
-        waiting=Waiting(budgets),
-        delivery=Delivery(
-            Planner(names, config.redis, config.limits, worker_id),
-            RedisSink(world.redis, config.redis, metrics),
-            world.replies,
-            meter,
-        ),
-        meter=meter,
-        tokenizers=executors[0],
-        device=executors[1],
-        commit_interval_s=config.kafka.commit_interval_ms / 1000,
-    )
-    topics = request_topics(config, names)
-    road.sources = [
-        Source(
-            lane,
-            names.group(lane),
-            topics[lane],
-            config.kafka,
-            worker_id,
-            partial(metrics.count, "rebalances_total", 1, lane),
-            road.discard_revoked,
-        )
-        for lane in LANES
-    ]
-    return road
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -289,8 +157,3 @@ def _refresh(metrics: Metrics, road: Road, engines: Mapping[str, Engine]) -> Non
     for name, engine in engines.items():
         metrics.set("model_loaded", 1, name)
         metrics.set("model_bytes", engine.facts.bytes, name)
-
-
-def _finite(rate: float) -> float | None:
-    """JSON has no infinity."""
-    return None if rate == float("inf") else round(rate, 1)

@@ -1,0 +1,69 @@
+"""How does a worker reach Kafka and Redis, and what is said when it cannot?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from aiokafka.errors import KafkaError
+from embedmq_schemas.connection import redact_url
+from embedmq_schemas.names import Names
+from redis.asyncio import Redis as RedisClient
+
+from embedmq_worker.config import Config
+from embedmq_worker.errors import ConfigInvalid, Unreachable
+from embedmq_worker.redis_sink import connect, wait_reachable
+from embedmq_worker.topic_sink import TopicSink
+from embedmq_worker.topics import Topics, ensure
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The open connections of one worker."""
+
+    redis: RedisClient
+    topics: Topics
+    replies: TopicSink
+
+
+@contextlib.asynccontextmanager
+async def connected(config: Config) -> AsyncIterator[World]:
+    """Reach Redis and Kafka, create the topics, and close everything at the end."""
+    redis = connect(config.redis)
+    try:
+        topics = Topics(config.kafka)
+        replies = TopicSink(config, topics)
+    except OSError as error:  # ssl's errors are some
+        raise ConfigInvalid(f"kafka: a certificate or key cannot be used: {error}") from error
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(redis.aclose)
+        reason = await wait_reachable(redis, config.redis.start_timeout_s)
+        if reason is not None:
+            shown = redact_url(config.redis.url)
+            raise Unreachable(f"Redis at {shown} did not answer in {config.redis.start_timeout_s:g} s: {reason}")
+        stack.push_async_callback(topics.close)
+        stack.push_async_callback(replies.close)
+        await _reach_kafka(config, topics, replies)
+        await ensure(topics, config, Names(config.prefix))
+        yield World(redis, topics, replies)
+
+
+async def _reach_kafka(config: Config, topics: Topics, replies: TopicSink) -> None:
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + config.kafka.start_timeout_s
+    while True:
+        try:
+            await topics.start()
+            await replies.start()
+        except KafkaError as error:
+            if loop.time() >= end_s or not error.retriable:
+                shown = ",".join(config.kafka.bootstrap)
+                raise Unreachable(
+                    f"Kafka at {shown} did not let us in within {config.kafka.start_timeout_s:g} s: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            await asyncio.sleep(0.5)
+        else:
+            return
