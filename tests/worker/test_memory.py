@@ -1,0 +1,127 @@
+"""A backlog costs no memory: what is held is bounded, however much waits and however long Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from aiokafka import AIOKafkaProducer
+from embedmq_local.redis_server import RedisServer, find_redis
+from embedmq_local.stack import Stack
+from embedmq_schemas.limits import KIB, MIB
+from redis.asyncio import Redis
+
+from tests.worker.conftest import StartWorker
+from tests.worker.world import MSGPACK, POLL_S, Running, eventually, new_id, packed
+
+OUTAGE_S = float(os.environ.get("EMBEDMQ_TEST_OUTAGE_S", "10"))
+"""How long Redis is away: what is held has long reached its bound by then. 30 shows the same."""
+BOUND_BYTES = 8 * MIB
+UNBOUND_BYTES = 4096 * MIB
+
+LANES = ("interactive", "bulk")
+PARTITIONS = 8
+LARGEST_BYTES = 900 * KIB
+BATCH_BYTES = 1_048_588
+"""The largest batch that a request topic takes, unpacked (`max.message.bytes`): a fetch gives one whole, however small
+`max_partition_fetch_bytes` is."""
+FETCH_BYTES = max(256 * KIB, BATCH_BYTES) * PARTITIONS * len(LANES)
+"""One fetch a partition."""
+
+SMALL_RECORDS, LARGE_RECORDS = 10_000, 32
+"""In each lane."""
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own, to be stopped."""
+    server = RedisServer(find_redis(), tmp_path, None, persistent=False)
+    server.log.parent.mkdir()
+    server.start()
+    yield server
+    server.stop(kill=True)
+    server.close()
+
+
+@dataclass
+class Observed:
+    """Bytes; `resident` is the growth from before the backlog to the most that was seen."""
+
+    peak: float
+    resident: int
+
+
+async def backlog(kafka: str, worker: Running, client: str) -> int:
+    """Fill both lanes with records of 1 KB and of the largest size allowed, compressed; returns how many."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, compression_type="gzip", max_request_size=2 * MIB)
+    await producer.start()
+    request = {"reply": {"type": "stream", "client": client}}
+    overhead = len(packed({**request, "id": new_id(), "items": [""]})) + 4
+    sent = []
+    try:
+        for lane in LANES:
+            for n in range(SMALL_RECORDS + LARGE_RECORDS):
+                large = n % (SMALL_RECORDS // LARGE_RECORDS) == 0
+                text = "word " * ((LARGEST_BYTES if large else KIB) // 5 - overhead // 5 - 1)
+                value = packed({**request, "id": new_id(), "items": [text]})
+                sent.append(await producer.send(worker.topic("null", lane), value, headers=MSGPACK))
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+    return len(sent)
+
+
+async def observe(worker: Running, until_s: float, baseline: int) -> int:
+    """The most resident memory until a moment, above a baseline."""
+    process, most = psutil.Process(worker.process.pid), 0
+    while time.monotonic() < until_s:
+        most = max(most, process.memory_info().rss - baseline)
+        await asyncio.sleep(POLL_S)
+    return most
+
+
+async def outage(stack: Stack, redis: RedisServer, worker: Running) -> Observed:
+    """Let a backlog arrive while Redis is away, bring Redis back, and wait until all of it is answered."""
+    client = new_id()
+    stream = f"{worker.prefix}:replies:{client}"
+    redis.stop()
+    baseline = psutil.Process(worker.process.pid).memory_info().rss
+    observing = asyncio.ensure_future(observe(worker, time.monotonic() + OUTAGE_S, baseline))
+    total = await backlog(stack.kafka, worker, client)
+    resident = await observing
+    redis.start()
+    after = asyncio.ensure_future(observe(worker, time.monotonic() + 3, baseline))
+    async with Redis.from_url(redis.url) as connection:
+
+        async def answered() -> bool | None:
+            await connection.xlen(stream)
+            return worker.metric("requests_total", code="ok") >= total or None
+
+        await eventually(answered, f"{total} answers", 60)
+    return Observed(worker.metric("in_flight_bytes_peak"), max(resident, await after))
+
+
+@pytest.mark.parametrize("limit", [BOUND_BYTES, UNBOUND_BYTES], ids=["bound", "bound taken out"])
+@pytest.mark.timeout(180)
+async def test_a_backlog_costs_the_bound_and_one_fetch_a_partition(
+    stack: Stack, own_redis: RedisServer, start_worker: StartWorker, limit: int
+) -> None:
+    """Mixed records of 1 KB and 900 KiB, compressed, on both lanes, Redis away: the peak of the bytes metric stays below
+    `max_in_flight_bytes`, and resident memory grows by no more than that and one fetch a partition. Without the bound
+    the same measurement exceeds both."""
+    env = {"EMBEDMQ_REDIS": own_redis.url, "EMBEDMQ_WORKER__MAX_IN_FLIGHT_BYTES": str(limit)}
+    worker = start_worker('[models.null]\ncheckpoint = "null:8"\n', env=env)
+    observed = await outage(stack, own_redis, worker)
+    print(f"peak {observed.peak / MIB:.1f} MiB, resident {observed.resident / MIB:.1f} MiB")
+    if limit == BOUND_BYTES:
+        assert observed.peak <= BOUND_BYTES
+        assert observed.resident <= BOUND_BYTES + FETCH_BYTES
+    else:
+        assert observed.peak > 2 * BOUND_BYTES
+        assert observed.resident > BOUND_BYTES + FETCH_BYTES
