@@ -15,8 +15,8 @@ from embedmq_worker.assignor import Assignor
 from embedmq_worker.config import Kafka
 from embedmq_worker.progress import Progress
 
-POLL_MS = 500
-"""How long one look at an idle queue lasts, and so how late a stop is noticed. Records end it at once."""
+POLL_MS = 5_000
+"""How long one look at an idle queue lasts. Records end it at once, and so does a stop."""
 FETCHER_LOOK_MS = 1_000
 """aiokafka's fetcher looks over all partitions this often even when nothing happened; at its own 200 ms that costs more
 than the fetches."""
@@ -24,6 +24,8 @@ COMMIT_TIMEOUT_S = 10.0
 COMMIT_RETRY_S = 0.1
 REVOKE_COMMIT_TIMEOUT_S = 1.5
 NEVER_MS = 2**31 - 1
+
+Read = tuple[Progress, ConsumerRecord]
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class Source:
         self._topics = sorted(topics)
         self._on_assign = on_assign
         self._on_revoke = on_revoke
-        self._stopping = False
+        self._stop = asyncio.Event()
         self._failing = False
         self._progress: dict[TopicPartition, Progress] = {}
         self._uncommitted: set[TopicPartition] = set()
@@ -77,22 +79,26 @@ class Source:
         await self._consumer.start()
         self._consumer.subscribe(self._topics, listener=_Listener(self))
 
-    async def read(self) -> AsyncIterator[list[tuple[Progress, ConsumerRecord]]]:
+    async def read(self) -> AsyncIterator[list[Read]]:
         """Yield what has arrived, each record with the progress of its partition, until `stop` is called."""
-        while not self._stopping:
-            found: Mapping[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
-                timeout_ms=POLL_MS, max_records=self._max_poll_records
-            )
-            # looked up at once: a rebalance during the next await replaces them
-            records = [
-                (self._progress[tp], record) for tp, batch in found.items() if tp in self._progress for record in batch
-            ]
-            if records:
-                yield records
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            while not self._stop.is_set():
+                poll = asyncio.create_task(self._poll())
+                await asyncio.wait({poll, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not poll.done():
+                    # During a rebalance getmany outlasts its timeout. Cancelled, it leaves aiokafka's count of running
+                    # fetches wrong, which matters to no one who fetches no more.
+                    poll.cancel()
+                    await asyncio.wait({poll})
+                elif records := poll.result():
+                    yield records
+        finally:
+            stopping.cancel()
 
     def stop(self) -> None:
         """End `read`; membership goes on, so that nobody else starts what is in flight here."""
-        self._stopping = True
+        self._stop.set()
 
     def finish(self) -> None:
         """Everything that was read is delivered: one last commit, and no more."""
@@ -161,6 +167,13 @@ class Source:
         # a rebalance since then has asked anew, and what was read since then commits more than the beginning
         untouched = {tp: at for tp, at in starts.items() if held is self._progress and held[tp].committable() is None}
         return await self._commit(untouched, COMMIT_TIMEOUT_S) if untouched else True
+
+    async def _poll(self) -> list[Read]:
+        found: Mapping[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
+            timeout_ms=POLL_MS, max_records=self._max_poll_records
+        )
+        # looked up before the next await, during which a rebalance may replace them
+        return [(self._progress[tp], record) for tp, batch in found.items() if tp in self._progress for record in batch]
 
     def _committable(self) -> dict[TopicPartition, int]:
         found = {tp: progress.committable() for tp, progress in self._progress.items()}
