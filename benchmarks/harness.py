@@ -1,0 +1,81 @@
+"""Which benchmarks are to run, at which scale, and what if one fails?"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from benchmarks.machine import describe
+from benchmarks.place import Place
+from benchmarks.report import Report, Row
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much is measured. The defaults take about eight minutes on two cores."""
+
+    runs: int = 3
+    seconds: float = 4.0
+    """Of each run of the transport rows, …"""
+    warm_s: float = 2.0
+    """… and of what they do before the first one: Kafka compiles itself under load."""
+    texts: int = 600
+    idle_runs: int = 2
+    idle_s: float = 20.0
+    idle_settle_s: float = 5.0
+    idle_models: int = 20
+    memory_runs: int = 3
+    backlog: int = 500_000
+    small_backlog: int = 1_000
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One measurement and the names of the rows that it yields."""
+
+    names: tuple[str, ...]
+    measure: Callable[[Place, Scale], list[Row]]
+
+
+def select(benchmarks: Sequence[Benchmark], prefixes: Sequence[str]) -> list[Benchmark]:
+    """Those with a row whose name begins with one of the prefixes; all without any.
+
+    Raises:
+        ValueError: no row begins with a prefix.
+    """
+    names = [name for benchmark in benchmarks for name in benchmark.names]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            raise ValueError(f"no row begins with {prefix!r}; there are: {', '.join(names)}")
+    wanted = tuple(prefixes) or ("",)
+    return [benchmark for benchmark in benchmarks if any(name.startswith(wanted) for name in benchmark.names)]
+
+
+def run(place: Place, benchmarks: Sequence[Benchmark], scale: Scale) -> Report:
+    """Measure all, one after the other. One that fails is an error in the report; the others go on."""
+    report = Report(describe(), [], {})
+    for benchmark in benchmarks:
+        place.say(", ".join(benchmark.names))
+        try:
+            report.rows.extend(benchmark.measure(place, scale))
+        except Exception as error:  # whatever it is, the other rows are still worth having
+            place.say(traceback.format_exc())
+            report.errors.update(dict.fromkeys(benchmark.names, f"{type(error).__name__}: {error}"))
+    return report
+
+
+def interleave(runs: int, sides: Sequence[Callable[[], T]]) -> list[list[T]]:
+    """Run every side once in each run, another one first each time: a machine that slows down slows all of them.
+
+    Returns what each side measured, by side and run.
+    """
+    measured: list[list[T]] = [[] for _ in sides]
+    for number in range(runs):
+        for turn in range(len(sides)):
+            side = (number + turn) % len(sides)
+            measured[side].append(sides[side]())
+    return measured
