@@ -72,7 +72,7 @@ class Client:
         return client
 
     def _prepare(self, setup: Setup) -> None:
-        self._setup = setup
+        self.setup = setup
         self._session: Session | None = None
         self._pid = os.getpid()
 
@@ -80,7 +80,7 @@ class Client:
         """Connect; raises Unavailable."""
         if self._session is not None:
             raise RuntimeError("this client is started already: use one `async with` at a time")
-        session = Session(self._setup)
+        session = Session(self.setup)
         self._pid = os.getpid()
         await session.start()
         self._session = session

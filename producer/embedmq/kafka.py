@@ -170,9 +170,9 @@ async def _close(producer: AIOKafkaProducer) -> None:
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
     """End a producer whose Kafka is away: `stop` would wait for its batches for ever, and it has no other way out."""
-    client: AIOKafkaClient = producer.client
-    await client.close()
     task: asyncio.Task[None] | None = producer._sender.sender_task
     while task is not None and not task.done():
-        task.cancel()
+        task.cancel()  # the second one reaches the request that it waits for
         await asyncio.wait({task}, timeout=ABANDON_STEP_S)
+    client: AIOKafkaClient = producer.client
+    await client.close()

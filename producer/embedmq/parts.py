@@ -76,11 +76,7 @@ def smaller(part: range, failed: Failed) -> list[range] | None:
 
 async def _answer(session: Session, route: Route, request: Embed, parts: Sequence[range], due: float) -> Embeddings:
     id = request.id or ""
-    answers = await _ask_all(session, route, request, id, parts, due)
-    for answer in answers:
-        if isinstance(answer.result, Failed) and answer.result.code in FATAL:
-            raise error_of(answer.result)
-    return join(id, answers, request.item_ids)
+    return join(id, await _ask_all(session, route, request, id, parts, due), request.item_ids)
 
 
 async def _ask_all(
@@ -107,6 +103,9 @@ async def _ask(session: Session, route: Route, request: Embed, id: str, items: r
         item_ids=None if request.item_ids is None else request.item_ids[items.start : items.stop],
     )
     result = read(await session.ask(route, part, encode(part), len(items), due), len(items))
-    if isinstance(result, Failed) and (parts := smaller(items, result)) is not None:
-        return await _ask_all(session, route, request, id, parts, due)
+    if isinstance(result, Failed):
+        if result.code in FATAL:
+            raise error_of(result)
+        if (parts := smaller(items, result)) is not None:
+            return await _ask_all(session, route, request, id, parts, due)
     return [Answer(items, result)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Coroutine
 from itertools import count
@@ -15,7 +16,7 @@ from embedmq_schemas.names import Names
 from embedmq_schemas.requests import Embed, Lane, Request, Score, StreamReply
 from embedmq_schemas.results import Result
 
-from embedmq.errors import DeadlineExceeded, InvalidRequest, Overloaded, RequestCancelled
+from embedmq.errors import DeadlineExceeded, InvalidRequest, Overloaded, RequestCancelled, Unavailable
 from embedmq.fleet import Fleet
 from embedmq.kafka import Kafka
 from embedmq.kept import Kept
@@ -55,6 +56,7 @@ class Session:
             self.kept = Kept(self.store, self.names)
         self.routes = Routes(self.names, self.publisher, self.store)
         self._numbers = count(1)
+        self._started = False
         source = f"embedmq/client/{self.client}".encode()
         self._headers = {
             kind: (
@@ -76,6 +78,7 @@ class Session:
         except BaseException:
             await self.stop()
             raise
+        self._started = True
 
     async def stop(self) -> None:
         """End every wait and disconnect, in bounded time, whatever is away."""
@@ -88,6 +91,9 @@ class Session:
             await self.fleet.stop()
             await self.kept.stop()
             await self.stream.stop()
+            if self._started:
+                with contextlib.suppress(Unavailable):  # it expires anyway
+                    await self.store.drop(self.names.stream(self.client))
             await self.store.stop()
 
     def next_id(self) -> str:

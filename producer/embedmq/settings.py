@@ -83,10 +83,12 @@ class Setup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         }
         for name, value in settings.items():
             section, _, key = name.partition("_")
-            if section in ("kafka", "redis") and name not in ("kafka_batch_bytes", "kafka_token_provider"):
-                sections[section][key] = value
+            if name in cls.__struct_fields__:
+                sections[OWN_SECTION][name] = value
+            elif name == "kafka_token_provider":
+                sections[OWN_SECTION]["token_provider"] = value
             else:
-                sections[OWN_SECTION]["token_provider" if name == "kafka_token_provider" else name] = value
+                sections.get(section, sections[OWN_SECTION])[key if section in sections else name] = value
         own = sections[OWN_SECTION] | {"kafka": sections["kafka"]}
         if redis is not None:
             own["redis"] = sections["redis"] | {"url": redis}

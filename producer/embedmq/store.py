@@ -17,6 +17,7 @@ from embedmq.errors import Unavailable
 MAX_CONNECTIONS = 8
 COMMAND_TIMEOUT_S = 5.0
 """How long one command may take, sending and answering."""
+STOP_TIMEOUT_S = 1.0
 SCAN_COUNT = 1_000
 
 _T = TypeVar("_T")
@@ -32,13 +33,14 @@ class Store:
     def __init__(self, connection: RedisConnection, connect_timeout_s: float) -> None:
         self._url = connection.url
         self._running: set[asyncio.Task[object]] = set()
+        limit_s = min(COMMAND_TIMEOUT_S, connect_timeout_s)
         self._pool = BlockingConnectionPool.from_url(
             connection.url,
             **connection.options(),
             max_connections=MAX_CONNECTIONS,
             timeout=COMMAND_TIMEOUT_S,
-            socket_timeout=COMMAND_TIMEOUT_S,
-            socket_connect_timeout=min(COMMAND_TIMEOUT_S, connect_timeout_s),
+            socket_timeout=limit_s,
+            socket_connect_timeout=limit_s,
             retry=Retry(NoBackoff(), 1),  # an idle connection may have been closed by the other side
             protocol=2,
         )
@@ -49,9 +51,9 @@ class Store:
         await self._run("PING")
 
     async def stop(self) -> None:
-        """Wait for the commands under way, then disconnect."""
+        """Let the commands under way end, for a bounded time, then disconnect."""
         if self._running:
-            await asyncio.wait(self._running)
+            await asyncio.wait(self._running, timeout=STOP_TIMEOUT_S)
         await self._redis.aclose()
         await self._pool.aclose()
 

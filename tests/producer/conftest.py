@@ -1,0 +1,65 @@
+"""What do the tests of the producer share? A stand-in worker, and a client of either kind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import embedmq
+import pytest
+from embedmq_local.stack import Stack
+
+from tests.producer.standin import StandIn
+
+
+class Awaited:
+    """A SyncClient whose methods are awaited, so that one test serves both clients."""
+
+    def __init__(self, client: embedmq.SyncClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._client, name)
+        return lambda *args, **kwargs: asyncio.to_thread(method, *args, **kwargs)
+
+
+@pytest.fixture
+async def worker(stack: Stack, prefix: str) -> AsyncIterator[StandIn]:
+    """A stand-in that serves `minilm` under the test's prefix."""
+    async with StandIn(stack.kafka, stack.redis, prefix) as standin:
+        yield standin
+
+
+@pytest.fixture
+async def mq(stack: Stack, prefix: str, worker: StandIn) -> AsyncIterator[embedmq.Client]:
+    """A client beside the stand-in."""
+    async with embedmq.Client(stack.kafka, stack.redis, prefix=prefix) as client:
+        yield client
+
+
+@pytest.fixture(params=["Client", "SyncClient"])
+async def either(request: pytest.FixtureRequest, stack: Stack, prefix: str, worker: StandIn) -> AsyncIterator[Any]:
+    """A client of each kind, in turn, used in the same way."""
+    if request.param == "Client":
+        async with embedmq.Client(stack.kafka, stack.redis, prefix=prefix) as client:
+            yield client
+        return
+    sync = embedmq.SyncClient(stack.kafka, stack.redis, prefix=prefix)
+    await asyncio.to_thread(sync.__enter__)
+    try:
+        yield Awaited(sync)
+    finally:
+        await asyncio.to_thread(sync.__exit__, None, None, None)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
+    """Wait until a condition holds, for at most ten seconds."""
+
+    async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(10):
+            while not await condition():  # noqa: ASYNC110  # it is another process that is waited for
+                await asyncio.sleep(0.01)
+
+    return wait

@@ -1,0 +1,119 @@
+"""The client as a Python object: errors, misuse, imports."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import re
+import subprocess
+import sys
+
+import embedmq
+import pytest
+from embedmq import errors
+from embedmq_local.stack import Stack
+
+HEAVY = ("torch", "transformers", "sentence_transformers", "prometheus_client", "pyarrow", "jgo", "embedmq_worker")
+
+
+def test_the_error_tree_is_the_one_in_its_docstring() -> None:
+    """Every error is drawn there, and nothing else."""
+    drawn = re.findall(r"── (\w+)", errors.__doc__ or "")
+
+    assert drawn == [error.__name__ for error in embedmq.EmbedMQError.__subclasses__()]
+    assert all(getattr(embedmq, name).__subclasses__() == [] for name in drawn)
+    assert set(drawn) < set(embedmq.__all__)
+
+
+def test_every_error_says_whether_to_try_again() -> None:
+    """`retryable` is on the class."""
+    retryable = {error.__name__ for error in embedmq.EmbedMQError.__subclasses__() if error.retryable}
+
+    assert retryable == {"Overloaded", "StillPending", "DeadlineExceeded", "Unavailable"}
+
+
+def test_errors_survive_pickling() -> None:
+    """They cross process boundaries whole."""
+    failed = embedmq.RequestFailed("message", "i", "too_long", True, 3)
+    overloaded = embedmq.Overloaded("message", 2.5)
+
+    again = pickle.loads(pickle.dumps(failed))
+    assert (str(again), again.id, again.code, again.retryable, again.attempts) == ("message", "i", "too_long", True, 3)
+    assert pickle.loads(pickle.dumps(overloaded)).retry_after_s == 2.5
+
+
+async def test_a_client_that_was_not_started_says_so() -> None:
+    """In both kinds, without a leftover coroutine."""
+    with pytest.raises(RuntimeError, match="async with"):
+        await embedmq.Client("127.0.0.1:1").embed("minilm", "a")
+    with pytest.raises(RuntimeError, match="with client"):
+        embedmq.SyncClient("127.0.0.1:1").embed("minilm", "a")
+
+
+async def test_a_client_used_in_another_loop_says_so(mq: embedmq.Client) -> None:
+    """Instead of hanging there."""
+
+    def elsewhere() -> None:
+        asyncio.run(use())
+
+    async def use() -> None:
+        await mq.embed("minilm", "a")
+
+    with pytest.raises(RuntimeError, match="another event loop"):
+        await asyncio.to_thread(elsewhere)
+
+
+def test_a_forked_client_says_so(stack: Stack) -> None:
+    """Neither kind waits for a thread or a loop that stayed with the parent."""
+    program = f"""
+import embedmq, os, sys
+with embedmq.SyncClient("{stack.kafka}", "{stack.redis}") as mq:
+    child = os.fork()
+    if not child:
+        try:
+            mq.embed("minilm", "a")
+        except RuntimeError as error:
+            os._exit(7 if "forked" in str(error) else 8)
+        os._exit(9)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "7"
+
+
+def test_a_sync_client_serves_many_threads(stack: Stack, prefix: str) -> None:
+    """Each thread gets its own answer or error."""
+    with embedmq.SyncClient(stack.kafka, stack.redis, prefix=prefix) as mq:
+
+        async def ask() -> list[object]:
+            calls = (asyncio.to_thread(mq.result, f"id-{n}") for n in range(8))
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        outcomes = asyncio.run(ask())
+    assert [f"id-{n}" in str(outcome) for n, outcome in enumerate(outcomes)] == [True] * 8
+
+
+def test_importing_the_package_imports_no_worker() -> None:
+    """What only the extras bring is not needed; what Kafka and Redis need is imported with the client."""
+    program = """
+import sys
+import embedmq
+assert not {"aiokafka", "redis", "numpy"} & set(sys.modules), "imported too early"
+embedmq.Client, embedmq.SyncClient, embedmq.Embeddings
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert not loaded & set(HEAVY)
+
+
+def test_public_names_are_there() -> None:
+    """`__all__` and what can be had agree."""
+    for name in embedmq.__all__:
+        assert getattr(embedmq, name).__name__ == name
+    assert set(embedmq.__all__) <= set(dir(embedmq))
+    with pytest.raises(AttributeError, match="no attribute"):
+        _ = embedmq.nothing

@@ -1,0 +1,142 @@
+"""What is refused before anything is sent: each says what, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import embedmq
+import pytest
+
+from tests.producer.standin import StandIn
+
+BAD_ITEMS: Mapping[str, tuple[object, str]] = {
+    "no items": ([], r"items: empty"),
+    "bytes": (b"a cat", r"items: a value of type bytes"),
+    "none": (None, r"items: a value of type NoneType"),
+    "a generator": ((text for text in "ab"), r"items: a value of type generator"),
+    "a mapping": ({"a": 1}, r"items: a value of type dict"),
+    "a number among texts": (["a", "b", 3.5], r"items\[2\]: a value of type float"),
+    "bytes among texts": (["a", b"b"], r"items\[1\]: a value of type bytes"),
+    "an item without ids": ([[1], []], r"items\[1\]: no token ids"),
+    "a text among ids": ([1, "b"], r"items\[1\]: 'b' is no token id"),
+    "a negative id": ([[1, 2], [3, -4]], r"items\[1\]\[1\]: -4 is no token id"),
+    "an id beyond 31 bits": ([2**31], r"items\[0\]: 2147483648 is no token id"),
+    "a boolean": ([True], r"items\[0\]: True is no token id"),
+    "a lone surrogate": (["a", "b\ud800"], r"items\[1\]: a lone surrogate at character 1"),
+}
+BAD_OPTIONS: Mapping[str, tuple[Mapping[str, object], str]] = {
+    "dimensions 0": ({"dimensions": 0}, r"dimensions: 0"),
+    "dimensions as text": ({"dimensions": "256"}, r"dimensions: '256'"),
+    "an unknown output": ({"outputs": ["dense", "colour"]}, r"outputs: 'colour'.*dense, sparse, multivector"),
+    "outputs as one text": ({"outputs": "dense"}, r"outputs: 'dense'.*sequence"),
+    "an unknown dtype": ({"dtype": "float64"}, r"dtype: 'float64'.*float32"),
+    "an unknown lane": ({"lane": "fast"}, r"lane: 'fast'.*interactive, bulk"),
+    "a bad id": ({"id": "a b"}, r"id: 'a b'.*128"),
+    "an endless id": ({"id": "x" * 129}, r"id: "),
+    "a long meta": ({"meta": {"k": "x" * 4096}}, r"meta: 4097 bytes; at most 4096"),
+    "a meta of numbers": ({"meta": {"k": 1}}, r"meta: a value of type int"),
+    "too few item ids": ({"item_ids": ["x"]}, r"item_ids: 1 for 2 items"),
+    "item ids of numbers": ({"item_ids": [1, 2]}, r"item_ids: must be"),
+    "a time limit of nothing": ({"timeout_s": 0}, r"timeout_s: 0"),
+    "a surrogate in meta": ({"meta": {"k": "\udfff"}}, r"meta\['k'\]: a lone surrogate"),
+    "a tenant of control characters": ({"tenant": "a\n"}, r"tenant: "),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ITEMS)
+async def test_items_that_are_none_are_named(mq: embedmq.Client, worker: StandIn, name: str) -> None:
+    """The message says which item, by its place in what the caller passed."""
+    items, message = BAD_ITEMS[name]
+
+    with pytest.raises(embedmq.InvalidRequest, match=message):
+        await mq.embed("minilm", items)  # type: ignore[arg-type]  # that is the point
+    assert worker.requests == []
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+async def test_options_that_cannot_be_are_named(mq: embedmq.Client, worker: StandIn, name: str) -> None:
+    """The message says which option, its value, and what may stand there."""
+    options: Any
+    options, message = BAD_OPTIONS[name]
+
+    with pytest.raises(embedmq.InvalidRequest, match=message):
+        await mq.embed("minilm", ["a", "b"], **options)
+    assert worker.requests == []
+
+
+async def test_a_misspelt_option_is_a_type_error(mq: embedmq.Client) -> None:
+    """As for any Python function."""
+    misspelt: Any = {"dimension": 3}
+    with pytest.raises(TypeError, match="dimension"):
+        await mq.embed("minilm", "a", **misspelt)
+    with pytest.raises(TypeError, match="dimension"):
+        await mq.submit("minilm", "a", **misspelt)
+
+
+async def test_score_wants_texts(mq: embedmq.Client) -> None:
+    """A query and a sequence of documents, all text."""
+    for query, documents, message in (
+        (7, ["a"], "query"),
+        ("q", "a", "documents: a value of type str"),
+        ("q", [], "documents: empty"),
+        ("q", ["a", 3], r"documents\[1\]"),
+        ("\ud800", ["a"], "query: a lone surrogate"),
+    ):
+        with pytest.raises(embedmq.InvalidRequest, match=message):
+            await mq.score("minilm", query, documents)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(embedmq.InvalidRequest, match="top_n: 0"):
+        await mq.score("minilm", "q", ["a"], top_n=0)
+
+
+async def test_publish_wants_to_know_where_the_answer_goes(mq: embedmq.Client) -> None:
+    """An answer for nobody is asked for explicitly."""
+    with pytest.raises(embedmq.InvalidRequest, match="reply_topic"):
+        await mq.publish("minilm", "a")
+    with pytest.raises(embedmq.InvalidRequest, match="keep_s: -1"):
+        await mq.publish("minilm", "a", keep_s=-1)
+    with pytest.raises(embedmq.InvalidRequest, match="keep_s: 0"):
+        await mq.submit("minilm", "a", keep_s=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prefix": "a.b"}, "prefix = 'a.b'"),
+        ({"max_in_flight_items": 0}, "max_in_flight_items"),
+        ({"publish_timeout_s": "soon"}, "publish_timeout_s"),
+        ({"kafka_sasl_mechanism": "MAGIC"}, "sasl_mechanism"),
+        ({"kafka_tsl": True}, "tsl"),
+        ({"max_inflight": 3}, "max_inflight"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: Any, message: str) -> None:
+    """Settings are checked when the client is made."""
+    with pytest.raises(ValueError, match=message):
+        embedmq.Client("127.0.0.1:9092", **settings)
+
+
+def test_settings_come_from_the_environment() -> None:
+    """Short names, sections, and what belongs to workers is passed over."""
+    client = embedmq.Client.from_env(
+        {
+            "EMBEDMQ_KAFKA": "a:1,b:2",
+            "EMBEDMQ_REDIS": "rediss://r:6380/1",
+            "EMBEDMQ_PREFIX": "mine",
+            "EMBEDMQ_KAFKA__TLS": "true",
+            "EMBEDMQ_KAFKA__SASL_MECHANISM": "SCRAM-SHA-512",
+            "EMBEDMQ_KAFKA__SASL_PASSWORD": "secret",
+            "EMBEDMQ_REDIS__USERNAME": "me",
+            "EMBEDMQ_CLIENT__PUBLISH_TIMEOUT_S": "7",
+            "EMBEDMQ_KAFKA__PARTITIONS": "12",
+            "EMBEDMQ_WORKER__DEVICE": "cpu",
+        }
+    )
+
+    setup = client.setup
+    assert setup.kafka.bootstrap == ["a:1", "b:2"]
+    assert (setup.kafka.tls, setup.kafka.sasl_mechanism, setup.kafka.sasl_password) == (True, "SCRAM-SHA-512", "secret")
+    assert setup.redis is not None
+    assert (setup.redis.url, setup.redis.username) == ("rediss://r:6380/1", "me")
+    assert (setup.prefix, setup.publish_timeout_s) == ("mine", 7.0)
+    assert embedmq.Client.from_env({"EMBEDMQ_KAFKA": "a:1"}).setup.redis is None
