@@ -34,7 +34,7 @@ BATCH_BYTES = 1_048_588
 FETCH_BYTES = max(256 * KIB, BATCH_BYTES) * PARTITIONS * len(LANES)
 """One fetch a partition."""
 
-SMALL_RECORDS, LARGE_RECORDS = 10_000, 32
+SMALL_RECORDS, LARGE_RECORDS = 8_000, 24
 """In each lane."""
 
 
@@ -58,7 +58,8 @@ class Observed:
 
 
 async def backlog(kafka: str, worker: Running, client: str) -> int:
-    """Fill both lanes with records of 1 KB and of the largest size allowed, compressed; returns how many."""
+    """Fill both lanes with records of 1 KB, of the largest size allowed, and of 1 KB with headers of that size,
+    compressed; returns how many."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka, compression_type="gzip", max_request_size=2 * MIB)
     await producer.start()
     request = {"reply": {"type": "stream", "client": client}}
@@ -67,10 +68,11 @@ async def backlog(kafka: str, worker: Running, client: str) -> int:
     try:
         for lane in LANES:
             for n in range(SMALL_RECORDS + LARGE_RECORDS):
-                large = n % (SMALL_RECORDS // LARGE_RECORDS) == 0
-                text = "word " * ((LARGEST_BYTES if large else KIB) // 5 - overhead // 5 - 1)
+                kind = n % (SMALL_RECORDS // LARGE_RECORDS)
+                text = "word " * ((LARGEST_BYTES if kind == 0 else KIB) // 5 - overhead // 5 - 1)
                 value = packed({**request, "id": new_id(), "items": [text]})
-                sent.append(await producer.send(worker.topic("null", lane), value, headers=MSGPACK))
+                headers = [*MSGPACK, ("x-large", b"x" * LARGEST_BYTES)] if kind == 1 else MSGPACK
+                sent.append(await producer.send(worker.topic("null", lane), value, headers=headers))
         await asyncio.gather(*sent)
     finally:
         await producer.stop()

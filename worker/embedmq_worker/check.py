@@ -6,7 +6,7 @@ import sys
 from fnmatch import fnmatchcase
 from typing import cast
 
-from embedmq_schemas.envelope import Envelope
+from embedmq_schemas.envelope import Envelope, Record
 from embedmq_schemas.limits import Limits
 from embedmq_schemas.requests import DTYPES, ENCODINGS, OUTPUTS, Embed, TopicReply
 from embedmq_schemas.vectors import Dtype, row_bytes
@@ -14,12 +14,24 @@ from embedmq_schemas.vectors import Dtype, row_bytes
 from embedmq_worker.engine.seam import Fault, ModelFacts, Options
 from embedmq_worker.jobs import Cost
 
+RECORD_OVERHEAD_BYTES = 2_048
+"""What the objects of one request take besides its content, measured with requests of one short text."""
 RESULT_OVERHEAD_BYTES = 512
 ITEM_OVERHEAD_BYTES = 16
 ID_BYTES = 40
 """What one token id takes in a Python list: the pointer and the integer."""
+NUMBER_BYTES = 104
+"""What one number of an `array` takes: a float and the pointer to it, then its digits in as many copies as below."""
+RESULT_COPIES = 4
+"""How often a result is held while it is delivered: as computed, encoded, in its entry, in the socket's buffer."""
 TOKEN_BYTES = 4
+DIGITS = 24
+"""Most bytes of one number in JSON: 17 significant digits, sign, point, exponent, comma."""
+ESCAPED_BYTES = 6
+"""Most bytes of one character in JSON, as in `\\u0000`."""
 SPECIAL_TOKENS = 2
+MAX_PROMPT_CHARACTERS = 4_096
+"""A prompt stands before every item of its request, so a long one would multiply."""
 PLAIN = Options()
 
 
@@ -52,8 +64,7 @@ def items_that_fit(
 ) -> int | None:
     """How many items fit into one reply, when the request has more; None when all do.
 
-    The width of a vector is known before it is computed. Arrays of numbers are taken at 24 bytes a number (17
-    significant digits, sign, point, exponent), base64 at four bytes for three.
+    The width of a vector is known before it is computed; base64 takes four bytes for three.
     """
     topic = isinstance(envelope.reply, TopicReply)
     room = (limits.max_topic_reply_bytes if topic else limits.max_stream_reply_bytes) - limits.max_meta_bytes
@@ -61,16 +72,26 @@ def items_that_fit(
     return fits if len(request.items) > fits else None
 
 
-def cost(record_bytes: int, request: Embed, options: Options, facts: ModelFacts) -> Cost:
+def held_bytes(record: Record) -> int:
+    """What holding one record takes, before anything of it is decoded: headers may be larger than the value."""
+    size = RECORD_OVERHEAD_BYTES + len(record.value or b"") + len(record.key or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+    return size
+
+
+def cost(record_bytes: int, request: Embed, options: Options, envelope: Envelope, facts: ModelFacts) -> Cost:
     """What holding the request takes: as it came, decoded, cut into tokens, and as its result. An upper bound."""
-    items, longest = request.items, facts.max_tokens
-    decoded = tokens = 0
+    items, longest, count = request.items, facts.max_tokens, len(request.items)
+    decoded = count * len(options.prompt) if options.prompt else 0
+    tokens = 0
     for item in items:
         decoded += sys.getsizeof(item) if isinstance(item, str) else len(item) * ID_BYTES
         tokens += min(len(item) + SPECIAL_TOKENS, longest)
     ids = tokens * TOKEN_BYTES if facts.tokenizes else 0
-    result = len(items) * (row_bytes(options.dtype, options.dimensions or facts.dimensions) + ITEM_OVERHEAD_BYTES)
-    return Cost(record_bytes + decoded + ids + result + RESULT_OVERHEAD_BYTES, len(items), tokens)
+    width = options.dimensions or facts.dimensions
+    row = width * NUMBER_BYTES if _as_rows(request, envelope) else row_bytes(options.dtype, width) * RESULT_COPIES
+    return Cost(record_bytes + decoded + ids + count * (row + ITEM_OVERHEAD_BYTES), count, tokens)
 
 
 def _check_size(request: Embed, limits: Limits) -> Fault | None:
@@ -90,8 +111,6 @@ def _check_answer(envelope: Envelope, count: int, limits: Limits) -> Fault | Non
         size = sum(len(key.encode()) + len(value.encode()) for key, value in envelope.meta.items())
         if size > limits.max_meta_bytes:
             return Fault("too_large", f"{size} bytes of `meta` exceed {limits.max_meta_bytes}")
-    if envelope.keep_s is not None and envelope.keep_s < 0:
-        return Fault("malformed", "`keep_s` must not be negative")
     return None
 
 
@@ -117,16 +136,18 @@ def _check_options(request: Embed, facts: ModelFacts) -> Options | Fault:
         unknown = next((output for output in outputs if output not in OUTPUTS), None)
         wrong = f"unknown output {unknown[:32]!r}" if unknown is not None else "an output this model has not"
         return Fault("unsupported", f"`outputs`: {wrong}; it offers {', '.join(offered)}")
-    dtype = request.dtype or "float32"
+    dtype = "float32" if request.dtype is None else request.dtype
     if dtype not in DTYPES:
         return Fault("unsupported", f"`dtype`: {dtype[:32]!r} is none of {', '.join(DTYPES)}")
-    if (request.encoding or "bytes") not in ENCODINGS:
+    if request.encoding is not None and request.encoding not in ENCODINGS:
         return Fault("unsupported", f"`encoding`: choose one of {', '.join(ENCODINGS)}")
     if request.dimensions is not None and not 1 <= request.dimensions <= facts.dimensions:
         return Fault("unsupported", f"`dimensions` = {request.dimensions}: this model has 1 to {facts.dimensions}")
     if request.prompt_name is not None and request.prompt_name not in facts.prompts:
         known = ", ".join(facts.prompts) or "none"
         return Fault("unsupported", f"`prompt_name`: unknown to this model, which has {known}")
+    if request.prompt is not None and len(request.prompt) > MAX_PROMPT_CHARACTERS:
+        return Fault("unsupported", f"`prompt` of {len(request.prompt)} characters: at most {MAX_PROMPT_CHARACTERS}")
     if request.prompt_name is not None and request.prompt is not None:
         return Fault("unsupported", "`prompt_name` and `prompt` exclude each other")
     return Options(
@@ -156,11 +177,16 @@ def _is_plain(request: Embed) -> bool:
 
 def _reply_item_bytes(request: Embed, options: Options, facts: ModelFacts, envelope: Envelope) -> int:
     width = options.dimensions or facts.dimensions
-    if envelope.codec == "text" or request.encoding == "array":
-        numbers = row_bytes(options.dtype, width) if options.dtype == "ubinary" else width
-        return numbers * 24 + ITEM_OVERHEAD_BYTES
-    size = row_bytes(options.dtype, width)
-    if envelope.codec == "json":
-        size = -(-size * 4 // 3) + 4
-    longest = max(map(len, envelope.item_ids)) * 4 if envelope.item_ids else 0
-    return size + ITEM_OVERHEAD_BYTES + longest
+    if _as_rows(request, envelope):
+        size = (row_bytes(options.dtype, width) if options.dtype == "ubinary" else width) * DIGITS
+    elif envelope.codec == "json":
+        size = -(-row_bytes(options.dtype, width) * 4 // 3) + 4
+    else:
+        size = row_bytes(options.dtype, width)
+    scale = DIGITS if options.dtype == "int8" else 0
+    longest = max(map(len, envelope.item_ids)) * ESCAPED_BYTES if envelope.item_ids else 0
+    return size + scale + ITEM_OVERHEAD_BYTES + longest
+
+
+def _as_rows(request: Embed, envelope: Envelope) -> bool:
+    return envelope.codec == "text" or request.encoding == "array"

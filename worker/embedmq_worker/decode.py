@@ -12,7 +12,7 @@ from embedmq_schemas.names import Names
 from embedmq_schemas.requests import Embed, Item, TopicReply
 from embedmq_schemas.results import Failed
 
-from embedmq_worker.check import check, check_reply_topic, cost, items_that_fit
+from embedmq_worker.check import check, check_reply_topic, cost, held_bytes, items_that_fit
 from embedmq_worker.config import Config
 from embedmq_worker.engine.seam import Fault, ModelFacts, Options
 from embedmq_worker.jobs import Cost, Job, Outcome
@@ -33,11 +33,11 @@ class Decoder:
         record = Record(
             found.topic, found.partition, found.offset, found.timestamp, found.key, found.value, found.headers
         )
-        size = len(record.value or b"")
+        size = held_bytes(record)
         opened = open_record(record, self._names, self._limits.max_request_bytes)
         if isinstance(opened, Refusal):
             job = Job(record, progress, opened.envelope, now_s, Cost(size))
-            too_many = opened.code == "too_large" and size <= self._limits.max_request_bytes
+            too_many = opened.code == "too_large" and len(record.value or b"") <= self._limits.max_request_bytes
             return fail(job, Fault(opened.code, opened.message), self._limits.max_items if too_many else None)
         envelope, request = opened
         job = Job(record, progress, envelope, now_s, Cost(size), request)
@@ -62,7 +62,7 @@ class Decoder:
             return fail(job, Fault("too_large", message), fits)
         job.options = options
         job.remaining = len(request.items)
-        job.cost = cost(job.cost.bytes, request, options, facts)
+        job.cost = cost(job.cost.bytes, request, options, job.envelope, facts)
         return job
 
     def _check_reply(self, envelope: Envelope) -> Fault | None:
@@ -73,8 +73,9 @@ class Decoder:
 
 
 def fail(job: Job, fault: Fault, fits: int | None = None) -> Outcome:
-    """The typed failure of a whole request."""
+    """The typed failure of a whole request, which need not be held any longer in its decoded form."""
     envelope = job.envelope
+    job.request = None
     return Outcome(
         job,
         Failed(

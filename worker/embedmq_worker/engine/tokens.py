@@ -14,6 +14,9 @@ from embedmq_worker.engine.seam import Fault, Ids, Options, Prepared
 CHARACTERS_PER_TOKEN = 16
 """Texts are cut at this many characters per token first, so that a whole book costs no more than a page."""
 
+SETTLED_TOKENS = 128
+"""A cut text is trusted when this many tokens lie behind the last one kept: no tokenizer makes more of one word."""
+
 NO_IDS: Ids = np.empty(0, np.int32)
 
 
@@ -31,7 +34,9 @@ class Texts:
 
     def prepare(self, requests: Sequence[tuple[Sequence[Item], Options]]) -> list[Prepared]:
         """Tokenize the texts of many requests in one call, since one call per text costs half as much again."""
-        texts = [self._prompt(options) + item for items, options in requests for item in items if isinstance(item, str)]
+        texts = [
+            (self._prompt(options), item) for items, options in requests for item in items if isinstance(item, str)
+        ]
         encodings = iter(self._encode(texts))
         return [self._prepare(items, options, encodings) for items, options in requests]
 
@@ -40,17 +45,20 @@ class Texts:
             return options.prompt
         return self._prompts[options.prompt_name] if options.prompt_name is not None else ""
 
-    def _encode(self, texts: list[str]) -> list[tuple[Encoding, bool]]:
-        """Ids and whether the text was cut. What the character cut made too short is done again, whole."""
+    def _encode(self, texts: list[tuple[str, str]]) -> list[tuple[Encoding, bool]]:
+        """Ids of prompts with their texts, and whether they were cut.
+
+        Where so few tokens lie behind the last one kept that the cut by characters may have changed it (a word that
+        was cut in two is another word), the text is done again, whole.
+        """
         limit = self._max_characters
-        encodings = self._tokenizer.encode_batch_fast([text[:limit] for text in texts])
+        encodings = self._tokenizer.encode_batch_fast([(prompt + text[:limit])[:limit] for prompt, text in texts])
         done: list[tuple[Encoding, bool]] = []
-        for text, encoding in zip(texts, encodings, strict=True):
+        for (prompt, text), encoding in zip(texts, encodings, strict=True):
             whole = encoding
-            if len(text) > limit and len(encoding.ids) < self._max_tokens:
-                whole = self._tokenizer.encode_batch_fast([text])[0]
-            cut = len(whole.ids) >= self._max_tokens and (len(text) > limit or bool(whole.overflowing))
-            done.append((whole, cut))
+            if len(prompt) + len(text) > limit and _tokens_behind(encoding) < SETTLED_TOKENS:
+                whole = self._tokenizer.encode_batch_fast([prompt + text])[0]
+            done.append((whole, len(whole.ids) >= self._max_tokens and bool(whole.overflowing)))
         return done
 
     def _prepare(self, items: Sequence[Item], options: Options, encodings: Iterator[tuple[Encoding, bool]]) -> Prepared:
@@ -78,3 +86,8 @@ class Texts:
         if not item or min(item) < 0 or max(item) >= self._vocabulary:
             return Fault("malformed", f"token ids must be 0 to {self._vocabulary - 1}, at least one"), False
         return np.array(item[: self._max_tokens], np.int32), len(item) > self._max_tokens
+
+
+def _tokens_behind(encoding: Encoding) -> int:
+    """How many tokens did not fit."""
+    return sum(len(rest.ids) for rest in encoding.overflowing)
