@@ -13,6 +13,8 @@ from typing import Final
 
 from embedmq_schemas.documents import asyncapi, json_schema
 
+from docs.pages import architecture, cli, logs, metrics, settings
+
 DOCS: Final = Path(__file__).parent
 
 
@@ -24,6 +26,11 @@ def pretty(document: Mapping[str, object]) -> str:
 GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "schemas/wire.json": lambda: pretty(json_schema()),
     "asyncapi.json": lambda: pretty(asyncapi()),
+    "settings.md": settings.page,
+    "metrics.md": metrics.page,
+    "logs.md": logs.page,
+    "cli.md": cli.page,
+    "architecture.md": architecture.page,
 }
 """Each file's path below `docs/`, and what makes its text."""
 
