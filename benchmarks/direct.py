@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, cast
@@ -49,7 +49,7 @@ class Direct:
             raise RuntimeError("the process of the direct encoder has ended; its error is above") from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def direct(checkpoint: str) -> Iterator[Direct]:
     """Start the process; it ends here, or with this process."""
     context = get_context("spawn")
@@ -90,12 +90,9 @@ def _serve(connection: Connection[float, Work], checkpoint: str) -> None:
 
     engine = load(Model(checkpoint=checkpoint), "auto")
     plain = SentenceTransformer(locate(checkpoint).source, local_files_only=True)
-    while True:
-        try:
-            work = connection.recv()
-        except (EOFError, ConnectionError):
-            return
-        connection.send(_timed(engine, plain, work))
+    with contextlib.suppress(EOFError, ConnectionError):  # whoever asks has gone
+        while True:
+            connection.send(_timed(engine, plain, connection.recv()))
 
 
 def _timed(engine: Engine, plain: SentenceTransformer, work: Work) -> float:

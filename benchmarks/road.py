@@ -87,7 +87,9 @@ def measured_budget(worker: Worker) -> Budget:
     """What the worker puts into one batch: it logs how fast it found the device."""
     lines = worker.log.read_text().splitlines()
     events = [json.loads(line) for line in lines if line.startswith("{")]
-    rate = next(float(event["tokens_per_s"]) for event in events if event["event"] == "model_loaded")
+    # the log may begin with what an earlier worker wrote
+    rates = [event["tokens_per_s"] for event in events if event["event"] == "model_loaded" and event["model"] == MODEL]
+    rate = float(rates[-1])
     settings = Settings()
     return budget(rate, settings.max_batch_ms, settings.max_batch_tokens, settings.max_batch_items)
 
