@@ -21,12 +21,15 @@ def finish(vectors: Floats, options: Options, normalizes: bool) -> Encoded:
         length = np.linalg.norm(rows, axis=1, keepdims=True)
         rows = rows / np.maximum(length, np.float32(1e-12))
     if options.dtype == "float16":
-        return Encoded(dense=rows.astype(np.float16))
+        with np.errstate(over="ignore"):  # what half precision cannot hold is infinite
+            return Encoded(dense=rows.astype(np.float16))
     if options.dtype == "int8":
         return _quantize(rows)
     if options.dtype == "ubinary":
         return Encoded(dense=np.packbits(rows > 0, axis=1))
-    return Encoded(dense=np.ascontiguousarray(rows, np.float32))
+    dense = np.ascontiguousarray(rows, np.float32)
+    # a view would keep the whole batch in memory for as long as one of its results waits
+    return Encoded(dense=dense if dense.base is None else dense.copy())
 
 
 def _quantize(rows: Floats) -> Encoded:

@@ -29,9 +29,11 @@ def _load_transformer(checkpoint: Checkpoint, model: Model, device: str) -> Engi
     # torch takes seconds to import: a worker of null models, and every command but `worker`, does without
     import torch
     from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
 
     from embedmq_worker.engine.padded import PaddedEngine
 
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # it ships no types; the log is lines of JSON
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -43,7 +45,7 @@ def _load_transformer(checkpoint: Checkpoint, model: Model, device: str) -> Engi
             trust_remote_code=model.trust_remote_code,
             model_kwargs={"use_safetensors": True},
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # the libraries beneath have errors of their own, torch has one for each device
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointInvalid(f"{model.checkpoint}: {first}") from error
+        raise CheckpointInvalid(f"{model.checkpoint} on {device}: {first}") from error
     return PaddedEngine(loaded, checkpoint, model.max_tokens)

@@ -14,6 +14,7 @@ from embedmq_worker.engine.seam import Encoded, ModelFacts, Options, Prepared, S
 from embedmq_worker.errors import CheckpointInvalid
 
 MAX_WIDTH = 65_536
+MAX_BATCH_MS = 60_000
 ROWS = 64
 """Rows kept ready of each dtype, so that a batch of small requests costs nothing at all."""
 
@@ -67,7 +68,7 @@ def parse(rest: str) -> NullEngine:
     options = parse_qs(query, keep_blank_values=True)
     try:
         batch_ms = float(options.pop("batch_ms", ["0"])[-1])
-        if options or not 1 <= int(width) <= MAX_WIDTH or batch_ms < 0:
+        if options or not 1 <= int(width) <= MAX_WIDTH or not 0 <= batch_ms <= MAX_BATCH_MS:
             raise ValueError
         return NullEngine(int(width), batch_ms)
     except ValueError:
