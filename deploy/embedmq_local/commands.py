@@ -72,9 +72,10 @@ def up(context: click.Context, brokers: str, workers: int, data: Path | None) ->
 
 
 @click.command()
+@click.option("--texts", type=click.IntRange(min=1), default=2_000, show_default=True, help="How many docstrings.")
 @click.pass_context
-def demo(context: click.Context) -> None:
-    r"""Embed 2,000 docstrings through real Kafka, Redis and a worker, and search them. Leaves nothing running.
+def demo(context: click.Context, texts: int) -> None:
+    r"""Embed Python's own docstrings through real Kafka, Redis and a worker; search them; leave nothing running.
 
     \b
     Example:
@@ -88,7 +89,7 @@ def demo(context: click.Context) -> None:
     options = _options(context)
     try:
         with _ended_by_signals():
-            report = run(lambda line: click.echo(line, err=options.json), quiet=options.json)
+            report = run(lambda line: click.echo(line, err=options.json), texts, quiet=options.json)
     except (ConfigurationError, MissingProgram) as error:
         raise NotConfigured(str(error)) from error
     except StackError as error:

@@ -20,7 +20,6 @@ from embedmq_local.progress import TerminalProgress
 from embedmq_local.stack import Stack
 
 MODEL = "minilm"
-TEXTS = 2_000
 IN_FLIGHT = 64
 NEAREST = 3
 QUERIES = ("parse command line arguments", "wait until another thread is finished", "compress a file")
@@ -56,12 +55,12 @@ class Report:
         return asdict(self)
 
 
-def run(say: Callable[[str], None], *, quiet: bool = False) -> Report:
+def run(say: Callable[[str], None], texts: int, *, quiet: bool = False) -> Report:
     """Start everything, embed, search, measure, and leave nothing running; raises StackError and EmbedMQError."""
     with Stack(progress=TerminalProgress()) as stack:
         say(f"Kafka at {stack.kafka} and Redis at {stack.redis} are up; a worker loads all-MiniLM-L6-v2 …")
         worker = stack.start_worker()
-        docstrings = choose(TEXTS)
+        docstrings = choose(texts)
         worker.wait_ready()
         say(f"Embedding {len(docstrings):,} docstrings of Python's standard library, {IN_FLIGHT} requests in flight:")
         return asyncio.run(_embed_and_search(stack.kafka, stack.redis, worker.http, docstrings, quiet=quiet))
