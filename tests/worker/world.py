@@ -98,7 +98,8 @@ class Running:
         )
 
     def lines(self) -> list[str]:
-        return self.process.log.read_text().splitlines()
+        """The log, less a line that is being written."""
+        return self.process.log.read_text().split("\n")[:-1]
 
     def events(self, name: str | None = None, **fields: object) -> list[dict[str, Any]]:
         """The log, or the events of one name and with these fields."""

@@ -28,9 +28,6 @@ from embedmq_worker.meter import Meter
 from embedmq_worker.source import Source
 from embedmq_worker.waiting import Waiting
 
-REFRESH_PERIODS = CATALOGUE_TTL_S // STATUS_PERIOD_S // 3
-"""Every how many statuses the catalogue is written again: well within its time to live."""
-
 log = logging.getLogger(__name__)
 
 
@@ -48,19 +45,16 @@ class Catalogue:
         self._started_unix_ms = int(time.time() * 1000)
 
     async def publish(self, waiting: Waiting, meter: Meter, sources: Sequence[Source]) -> None:
-        """Write the status every few seconds and the catalogue now and then; at once after Redis was away."""
-        missed, period = True, 0
+        """Write the catalogue and the status every few seconds: a Redis that was restarted has forgotten both."""
+        missed = False
         while True:
             try:
-                if missed or period % REFRESH_PERIODS == 0:
-                    await self._write_models()
-                await self._write_status(self.status(waiting, meter, sources))
+                await self._write(self.status(waiting, meter, sources))
                 missed = False
             except (RedisError, OSError) as error:
                 if not missed:
                     log.warning("catalogue_not_written", extra={"error": f"{type(error).__name__}: {error}"})
                 missed = True
-            period += 1
             await asyncio.sleep(STATUS_PERIOD_S)
 
     async def withdraw(self) -> None:
@@ -91,7 +85,7 @@ class Catalogue:
             models=models,
         )
 
-    async def _write_models(self) -> None:
+    async def _write(self, status: WorkerStatus) -> None:
         pipe = self._client.pipeline(transaction=False)
         for name, facts in self._facts.items():
             entry = ModelEntry(
@@ -105,7 +99,5 @@ class Catalogue:
                 limits=self._config.limits,
             )
             pipe.execute_command("SET", self._names.model(name), encode(entry), "EX", CATALOGUE_TTL_S)
+        pipe.execute_command("SET", self._names.worker(self._worker_id), encode(status), "EX", STATUS_TTL_S)
         await pipe.execute()
-
-    async def _write_status(self, status: WorkerStatus) -> None:
-        await self._client.set(self._names.worker(self._worker_id), encode(status), ex=STATUS_TTL_S)

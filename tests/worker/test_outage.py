@@ -1,0 +1,155 @@
+"""While Redis or Kafka is away nothing is lost and nothing fails; when they are back, the worker goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from embedmq_local.redis_server import RedisServer, find_redis
+from embedmq_local.stack import Stack
+
+from tests.worker.conftest import StartWorker
+from tests.worker.world import JSON, MSGPACK, World, as_json, eventually, new_id, packed, start, until
+
+NULL = '[models.null]\ncheckpoint = "null:8"\n'
+COMMIT_TIMEOUT_S = 10.0
+"""After which a commit that Kafka does not answer is given up, to be tried again."""
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own, to be stopped."""
+    server = RedisServer(find_redis(), tmp_path, None, persistent=False)
+    server.log.parent.mkdir()
+    server.start()
+    yield server
+    server.stop(kill=True)
+    server.close()
+
+
+async def test_an_offset_is_committed_only_when_its_result_is_in_redis(
+    stack: Stack, own_redis: RedisServer, start_worker: StartWorker
+) -> None:
+    """With Redis away requests are read and computed, and not committed, however long it lasts; once it is back their
+    results arrive, in both lanes, the offsets move, and the catalogue is there again at once."""
+    worker = start_worker(NULL, env={"EMBEDMQ_REDIS": own_redis.url})
+    async with World(stack.kafka, own_redis.url) as world:
+        group, topic = f"{worker.prefix}.interactive", worker.topic("null")
+        await world.ask(worker, "null", {"items": ["before"]})
+
+        async def offsets() -> int:
+            return sum((await world.committed(group, topic)).values())
+
+        async def first() -> bool | None:
+            return await offsets() == 1 or None
+
+        await eventually(first, "the first commit")
+        own_redis.stop()
+        ids = [new_id() for _ in range(20)]
+        values = [packed({"id": id, "items": ["x"]}) for id in ids]
+        await world.produce_all(topic, values[:10], MSGPACK)
+        await world.produce_all(worker.topic("null", "bulk"), values[10:], MSGPACK)
+        await until(lambda: worker.metric("items_total") >= 21, "all of it computed")
+        await until(lambda: bool(worker.events("redis_away")), "a worker that has noticed")
+        assert worker.metric("redis_up") == 0
+        assert worker.get("/health")[0] == worker.get("/ready")[0] == 200
+        assert await offsets() == 1
+        own_redis.start()
+        await world.redis.connection_pool.disconnect()
+        for id in ids:
+            assert (await world.kept(worker, id))["type"] == "embedded"
+
+        async def moved() -> bool | None:
+            return await offsets() == 11 or None
+
+        await eventually(moved, "the commit of what was delivered")
+        assert worker.metric("redis_up") == 1
+        assert worker.metric("dead_letters_total") == 0
+
+        async def published() -> bool | None:
+            keys = await world.redis.keys(f"{worker.prefix}:worker:*")
+            return (len(keys) == 1 and bool(await world.redis.get(f"{worker.prefix}:model:null"))) or None
+
+        await eventually(published, "the catalogue")
+
+
+async def test_a_stop_while_redis_is_away_ends_in_time_and_loses_nothing(
+    stack: Stack, own_redis: RedisServer, start_worker: StartWorker
+) -> None:
+    """After the grace the worker leaves what it could not deliver uncommitted, and another one delivers it."""
+    env = {"EMBEDMQ_REDIS": own_redis.url, "EMBEDMQ_WORKER__SHUTDOWN_GRACE_S": "1"}
+    worker, id = start_worker(NULL, env=env), new_id()
+    async with World(stack.kafka, own_redis.url) as world:
+        own_redis.stop()
+        await world.produce(worker.topic("null"), as_json({"id": id, "items": ["x"]}), JSON)
+        await until(lambda: worker.metric("items_total") == 1, "the request computed")
+        assert worker.process.stop(timeout_s=15) == 0
+        assert worker.events("grace_passed")
+        own_redis.start()
+        await world.redis.connection_pool.disconnect()
+        start_worker(NULL, env=env, ready=False)
+        assert (await world.kept(worker, id))["type"] == "embedded"
+
+
+async def test_a_key_of_another_type_is_one_request_undeliverable_and_no_outage(
+    world: World, start_worker: StartWorker
+) -> None:
+    """What Redis refuses for good is not tried for ever."""
+    worker, client = start_worker(NULL), new_id()
+    await world.redis.set(f"{worker.prefix}:replies:{client}", "not a stream")
+    id, after = new_id(), new_id()
+    request = {"id": id, "items": ["x"], "reply": {"type": "stream", "client": client}}
+    await world.produce(worker.topic("null"), packed(request), MSGPACK)
+    assert (await world.kept(worker, id))["code"] == "undeliverable"
+    assert (await world.ask(worker, "null", {"id": after, "items": ["x"]}))["type"] == "embedded"
+    assert dict((await world.dead_letter(worker, id)).headers)["embedmq-error-code"] == b"undeliverable"
+
+
+@pytest.fixture
+async def own_stack() -> AsyncIterator[Stack]:
+    """A Kafka of this test's own, to be stopped."""
+    with Stack() as stack:
+        yield stack
+
+
+@pytest.mark.timeout(120)
+async def test_kafka_may_go_and_come_back(own_stack: Stack, tmp_path: Path, prefix: str) -> None:
+    """A reply to a topic and the commits wait for Kafka; nothing fails, nothing is a dead letter, and what was complete
+    is committed although no further request comes."""
+    (broker,) = own_stack.brokers
+    worker = start(own_stack, tmp_path, prefix, '[models.slow]\ncheckpoint = "null:8?batch_ms=1500"\n')
+    worker.process.wait_ready(30)
+    group, topic, id, kept = f"{prefix}.interactive", worker.topic("slow"), new_id(), new_id()
+    async with World(own_stack.kafka, own_stack.redis) as world:
+        replies = await world.create(new_id())
+        request = {"id": id, "items": ["x"], "reply": {"type": "topic", "topic": replies}}
+        await world.produce(topic, as_json({"id": kept, "items": ["x"]}), JSON)
+        await world.produce(topic, as_json(request), JSON)
+        await until(lambda: worker.metric("in_flight_items") == 2, "both requests in flight")
+    broker.stop(kill=True)
+    await until(lambda: worker.metric("items_total", model="slow") == 2, "both requests computed")
+    assert json.loads(await asyncio.to_thread(redis_get, own_stack.redis, f"{prefix}:result:{kept}"))["id"] == kept
+    await until(lambda: bool(worker.events("commit_failed")), "a commit given up", COMMIT_TIMEOUT_S + 10)
+    broker.start()
+    async with World(own_stack.kafka, own_stack.redis) as world:
+        reply = await world.record(replies, lambda record: True)
+        assert (reply.key, json.loads(reply.value)["type"]) == (id.encode(), "embedded")
+
+        async def committed() -> bool | None:
+            return sum((await world.committed(group, topic)).values()) == 2 or None
+
+        await eventually(committed, "the commit", 30)
+        assert worker.metric("dead_letters_total") == 0
+        assert (await world.ask(worker, "slow", {"items": ["after"]}))["type"] == "embedded"
+
+
+def redis_get(url: str, key: str) -> bytes:
+    import redis
+
+    with redis.Redis.from_url(url) as connection:
+        value = connection.get(key)
+    assert isinstance(value, bytes)
+    return value
