@@ -27,11 +27,12 @@ Row = tuple[str, str, str, str]
 
 def page() -> str:
     """docs/logs.md."""
-    rows = {row for path in modules("embedmq_worker") for row in _events(path)}
+    rows = {row for path in modules("embedmq_worker") for row in events(path, module_name("embedmq_worker", path))}
     return NOTE + INTRODUCTION + table(HEAD, sorted(rows, key=lambda row: row[0].strip("`")))
 
 
-def _events(path: Path) -> Iterator[Row]:
+def events(path: Path, module: str) -> Iterator[Row]:
+    """The events of one file; raises ValueError where a call leaves open which event it is, or with which fields."""
     tree = parse(path)
     for node in ast.walk(tree):
         match node:
@@ -40,7 +41,7 @@ def _events(path: Path) -> Iterator[Row]:
                     case ast.Constant(value=str(event)):
                         keys = [key for word in node.keywords if word.arg == "extra" for key in _keys(word.value, tree)]
                         fields = ", ".join(f"`{key}`" for key in dict.fromkeys(keys))
-                        yield f"`{event}`", LEVELS[level], fields, f"`{module_name('embedmq_worker', path)}`"
+                        yield f"`{event}`", LEVELS[level], fields, f"`{module}`"
                     case _:
                         raise ValueError(f"{path}:{node.lineno}: the name of an event must be written out")
             case _:
@@ -56,21 +57,20 @@ def _keys(value: ast.expr, tree: ast.Module) -> Iterator[str]:
                     yield from _keys(inner, tree)
                 else:
                     yield str(ast.literal_eval(key))
-        case ast.Name(id=name):
-            for node in ast.walk(tree):
-                match node:
-                    case ast.Assign(targets=[ast.Name(id=found)], value=assigned) if found == name:
-                        yield from _keys(assigned, tree)
-                    case _:
-                        continue
-        case ast.Call(func=ast.Name(id=name)):
-            for node in ast.walk(tree):
-                match node:
-                    case ast.FunctionDef(name=found, body=[*_, ast.Return(value=ast.expr() as returned)]) if (
-                        found == name
-                    ):
-                        yield from _keys(returned, tree)
-                    case _:
-                        continue
+        case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)) if written := list(_written(name, tree)):
+            for found in written:
+                yield from _keys(found, tree)
         case _:
             raise ValueError(f"line {value.lineno}: logs.md cannot tell the fields of `{ast.unparse(value)}`")
+
+
+def _written(name: str, tree: ast.Module) -> Iterator[ast.expr]:
+    """What a name is assigned, or a function of that name returns."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=found)], value=assigned) if found == name:
+                yield assigned
+            case ast.FunctionDef(name=found, body=[*_, ast.Return(value=ast.expr() as returned)]) if found == name:
+                yield returned
+            case _:
+                continue
