@@ -148,13 +148,13 @@ def _explain(error: msgspec.ValidationError, tree: Tree) -> ConfigInvalid:
     keys: list[str] = []
     node: object = tree
     for key in _STEP.findall(place):
-        if isinstance(node, list):
-            node = node[int(key)]
-        elif isinstance(node, dict):
+        if isinstance(node, dict):
             # of a table whose names are free, msgspec does not say which
             name = next(name for name, value in node.items() if not _is_model(value)) if key == "..." else key
             keys.append(name)
             node = node.get(name)
+        elif isinstance(node, list):
+            node = node[int(key)]
     where = ".".join(keys) or "the file"
     value = "" if isinstance(node, dict) or node is None or keys[-1] in SECRETS else f" = {node!r}"
     return ConfigInvalid(f"{where}{value}: {_lower(rule)}")

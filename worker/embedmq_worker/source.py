@@ -43,7 +43,7 @@ class Source:
         on_assign: Callable[[], None],
         on_revoke: Callable[[], None],
     ) -> None:
-        self.lane = lane
+        self.lane: Lane = lane
         self.joined = asyncio.Event()
         self.wake = asyncio.Event()
         self.finished = False
