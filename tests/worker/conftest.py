@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from embedmq_local.redis_server import RedisServer, find_redis
 from embedmq_local.stack import Stack
 
-from tests.worker.world import Running, World, start
+from tests.worker.world import Running, World, kill, start
 
 MODELS = """
 [models.null]
@@ -77,8 +78,17 @@ def start_worker(stack: Stack, tmp_path: Path, prefix: str) -> Iterator[Callable
 
     yield run
     for running in started:
-        running.process.stop(kill=True)
-        running.process.close()
+        kill(running.process)
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own, to be stopped."""
+    server = RedisServer(find_redis(), tmp_path, None, persistent=False)
+    server.log.parent.mkdir()
+    server.start()
+    yield server
+    kill(server)
 
 
 @pytest.fixture

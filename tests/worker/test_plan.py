@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -49,7 +50,7 @@ def test_entries_stay_within_their_bound_unless_one_result_alone_exceeds_it(widt
     assert [o.job.envelope.id for write in writes for o in write.outcomes] == [str(n) for n in range(len(widths))]
     for write, entry in zip(writes, entries, strict=True):
         assert len(write.entry) <= REDIS.max_entry_bytes + 5 or len(entry) == 1
-    for before, after in zip(writes, writes[1:], strict=False):
+    for before, after in pairwise(writes):
         first = msgspec.msgpack.decode(after.entry, type=list[msgspec.Raw])[0]
         assert len(before.entry) + len(first) > REDIS.max_entry_bytes
 
@@ -68,10 +69,12 @@ def test_entries_stay_within_their_bound_unless_one_result_alone_exceeds_it(widt
         (2**63 - 1, None, 1_000),
     ],
 )
-def test_how_long_a_result_is_kept(keep_s: int | None, reply: StreamReply | TopicReply | None, ttl_s: int) -> None:
+def test_how_long_a_result_is_kept(
+    keep_s: int | None, reply: StreamReply | TopicReply | None, ttl_s: int | None
+) -> None:
     """As asked, cut to `max_keep_s`; with neither reply nor wish for `default_keep_s`; with 0, for nobody."""
     plan = PLANNER.plan([make_outcome(keep_s=keep_s, reply=reply)])
-    assert [write.ttl_s for write in plan.keeps] == ([] if ttl_s is None else [ttl_s])
+    assert [write.ttl_s for write in plan.keeps] == ([ttl_s] if ttl_s else [])
 
 
 def test_a_success_replaces_what_is_kept_and_a_failure_does_not() -> None:

@@ -68,8 +68,8 @@ async def test_a_request_in_any_codec_is_answered_on_either_lane_and_on_shared_t
 
 
 async def test_a_batch_forms_across_requests_and_lanes_while_the_device_is_busy(world: World, worker: Running) -> None:
-    """While one batch runs, twenty requests of two lanes and two clients arrive: the next batch holds them all, and each
-    client gets its ten results in one stream entry."""
+    """While one batch runs, twenty requests of two lanes and two clients arrive: the next batch holds them all, and
+    each client gets its ten results in one stream entry."""
     clients = [new_id(), new_id()]
     requests = [
         packed({"id": f"{client}-{n}", "items": ["x"], "reply": {"type": "stream", "client": client}})
@@ -147,8 +147,8 @@ async def test_a_partition_that_the_reply_topic_has_not_is_undeliverable(world: 
 @pytest.mark.parametrize(
     ("settings", "request_"),
     [
-        ({"max_message_bytes": "2000"}, {"items": ["x"] * 100}),
-        ({"message_timestamp_before_max_ms": "1000"}, {"items": ["x"]}),
+        ({"max.message.bytes": "2000"}, {"items": ["x"] * 100}),
+        ({"message.timestamp.before.max.ms": "1000"}, {"items": ["x"]}),
     ],
     ids=["too large for the topic", "too old for the topic"],
 )
@@ -156,7 +156,7 @@ async def test_a_reply_that_its_topic_will_never_take_is_undeliverable_and_the_n
     world: World, worker: Running, settings: dict[str, str], request_: dict[str, object]
 ) -> None:
     """It would be tried for ever otherwise, and everybody behind it would wait."""
-    topic, id, after = await world.create(new_id(), **settings), new_id(), new_id()
+    topic, id, after = await world.create(new_id(), 1, settings), new_id(), new_id()
     reply = {"type": "topic", "topic": topic}
     old_ms = int(time.time() * 1000) - 60_000
     await world.produce(

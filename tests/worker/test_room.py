@@ -45,7 +45,8 @@ def test_a_request_larger_than_the_room_is_admitted_alone(lane: Lane) -> None:
     """It would wait for ever otherwise, and its partition with it."""
     room = make_room()
     huge = Cost(10 * MIB, 1_000, 100_000)
-    assert room.enter(small := Cost(1), "interactive")
+    small = Cost(1)
+    assert room.enter(small, "interactive")
     assert not room.enter(huge, lane)
     room.leave(small)
     assert room.enter(huge, lane)
@@ -55,7 +56,8 @@ def test_a_request_larger_than_the_room_is_admitted_alone(lane: Lane) -> None:
 async def test_who_waits_enters_when_room_is_freed() -> None:
     """Both lanes may wait at once; each enters when there is room for it."""
     room = make_room()
-    assert room.enter(first := Cost(MIB), "interactive")
+    first = Cost(MIB)
+    assert room.enter(first, "interactive")
     bulk = asyncio.ensure_future(room.wait(Cost(MIB // 2), "bulk"))
     interactive = asyncio.ensure_future(room.wait(Cost(MIB // 2), "interactive"))
     await asyncio.wait([bulk, interactive], timeout=0.01)

@@ -37,8 +37,8 @@ def texts() -> Texts:
     return Texts(minilm_tokenizer(), MAX_TOKENS, VOCABULARY, {"query": "query: "})
 
 
-def prepare(texts: Texts, items: Sequence[str | list[int]], options: Options = Options()) -> Prepared:
-    (prepared,) = texts.prepare([(items, options)])
+def prepare(texts: Texts, items: Sequence[str | list[int]], options: Options | None = None) -> Prepared:
+    (prepared,) = texts.prepare([(items, options or Options())])
     return prepared
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import uuid
@@ -15,6 +16,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from embedmq_local.server import Server
 from embedmq_local.stack import Stack
 from embedmq_local.worker import Worker
 from prometheus_client.parser import text_string_to_metric_families
@@ -153,10 +155,9 @@ class World:
         waiting = [await self._producer.send(topic, value, headers=list(headers)) for value in values]
         await asyncio.gather(*waiting)
 
-    async def create(self, topic: str, partitions: int = 1, **settings: str) -> str:
-        """Create a topic; underscores in names of settings stand for dots."""
-        configs = {name.replace("_", "."): value for name, value in settings.items()}
-        await self._admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
+    async def create(self, topic: str, partitions: int = 1, settings: Mapping[str, str] | None = None) -> str:
+        """Create a topic and wait until it can be written to."""
+        await self._admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=dict(settings or {}))])
 
         async def led() -> bool | None:
             (found,) = await self._admin.describe_topics([topic])
@@ -261,6 +262,15 @@ class World:
 def decode(value: bytes) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(value) if value[:1] == b"{" else msgspec.msgpack.decode(value)
     return found
+
+
+def kill(server: Server) -> None:
+    """End a process of a test whatever it is doing, also when it has just ended by itself."""
+    with contextlib.suppress(ProcessLookupError):
+        server.stop(kill=True)
+    if server.process is not None:
+        server.process.wait(5)
+    server.close()
 
 
 def start(
