@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
@@ -161,18 +160,21 @@ def explain(error: BaseException, topic: str) -> EmbedMQError:
 
 
 async def _close(producer: AIOKafkaProducer) -> None:
-    with contextlib.suppress(TimeoutError, KafkaError):
+    """Let what is on its way go out, for a bounded time; without Kafka `stop` would wait for it for ever."""
+    try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await producer.flush()
             await producer.stop()
-            return
-    await _abandon(producer)
+    except (TimeoutError, KafkaError):
+        await _abandon(producer)
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:
-    """End a producer whose Kafka is away: `stop` would wait for its batches for ever, and it has no other way out."""
+    """End a producer whose Kafka is away, which aiokafka has no way to ask for."""
     task: asyncio.Task[None] | None = producer._sender.sender_task
     while task is not None and not task.done():
         task.cancel()  # the second one reaches the request that it waits for
         await asyncio.wait({task}, timeout=ABANDON_STEP_S)
     client: AIOKafkaClient = producer.client
     await client.close()
+    producer._closed = True

@@ -18,6 +18,8 @@ from embedmq.store import Store
 
 FRESH_S = 60.0
 """How long what the catalogue said is believed."""
+UNSEEN_S, ANNOUNCED_S, LOOK_AGAIN_S = 0.3, 3.0, 0.1
+"""How long a topic may take to be seen: one that nobody announced, one that the catalogue announces."""
 RETRY_S = 5.0
 """How soon a refresh that failed is tried again."""
 
@@ -59,7 +61,7 @@ class Routes:
 
     async def explicit(self, topic: str) -> Route:
         """A route that the caller names."""
-        if not await self._publisher.prepare(topic):
+        if not await self._prepare(topic, UNSEEN_S):
             raise InvalidRequest(f"topic: {topic} is not there, or we may not see it: topics are not created from here")
         return Route(topic, None, Limits(), 0.0)
 
@@ -95,11 +97,19 @@ class Routes:
         entry, failure = await self._entry(model)
         shared = entry is not None and entry.shared
         topic = self._names.shared(lane) if shared else self._names.requests(model, lane)
-        if await self._publisher.prepare(topic):
+        if await self._prepare(topic, UNSEEN_S if entry is None else ANNOUNCED_S):
             limits = Limits() if entry is None else entry.limits
             until = asyncio.get_running_loop().time() + FRESH_S
             return Route(topic, model.encode() if shared else None, limits, until)
         raise failure or await self._unknown(model, topic, entry)
+
+    async def _prepare(self, topic: str, patience_s: float) -> bool:
+        """Look for a topic; a new one is not known to every broker at once."""
+        for _ in range(round(patience_s / LOOK_AGAIN_S)):
+            if await self._publisher.prepare(topic):
+                return True
+            await asyncio.sleep(LOOK_AGAIN_S)
+        return await self._publisher.prepare(topic)
 
     async def _entry(self, model: str) -> tuple[ModelEntry | None, Unavailable | None]:
         if self._store is None:

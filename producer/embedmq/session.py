@@ -74,7 +74,11 @@ class Session:
         if self.store is not None and self.stream is not None:
             starts += [self.store.start(), self.stream.start()]
         try:
-            await all_of(starts)
+            # none is cancelled because another failed: aiokafka would leave a connection open; each has its time limit
+            outcomes = await asyncio.gather(*starts, return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
         except BaseException:
             await self.stop()
             raise
@@ -176,14 +180,3 @@ def _key(route: Route, request: Request) -> bytes | None:
     if route.key is not None:
         return route.key
     return request.tenant.encode() if request.tenant else None
-
-
-async def all_of(work: list[Coroutine[object, object, None]]) -> None:
-    """Do several things at once; the first error ends the others and is raised as it is."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
