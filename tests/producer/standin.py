@@ -71,6 +71,7 @@ class StandIn:
         self.redis = Redis.from_url(redis)
         self.prefix = prefix
         self.model = model
+        self.loop = asyncio.get_running_loop()
         self._kafka = kafka
         self._topics = [f"{prefix}.{'shared' if shared else model}.{lane}" for lane in ("interactive", "bulk")]
         self._arrived = asyncio.Event()

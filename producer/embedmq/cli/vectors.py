@@ -45,7 +45,8 @@ def write_failure(index: int, code: str, message: str, *, json: bool) -> None:
     """Write why one item failed."""
     if json:
         json_line({"index": index, "error": {"code": code, "message": message}})
-    click.echo(f"embedmq: error: item {index}: {code}: {message}", err=True)
+    what = message if code in message else f"{code}: {message}"
+    click.echo(f"embedmq: error: item {index}: {what}", err=True)
 
 
 def write_scores(scores: Scores, documents: list[str] | None, *, json: bool) -> bool:

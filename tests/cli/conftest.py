@@ -1,0 +1,96 @@
+"""What do the tests of the command line share? A stand-in worker beside them, and a way to run commands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from embedmq.cli.root import run
+from embedmq_local.stack import Stack
+
+from tests.producer.standin import StandIn
+
+
+class Done(NamedTuple):
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[Any]:
+        """Standard output as JSON, line by line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def worker(stack: Stack, prefix: str) -> Iterator[StandIn]:
+    """A stand-in that serves `minilm` in a thread of its own."""
+    started, ended = threading.Event(), asyncio.Event()
+    found: list[StandIn] = []
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        async with StandIn(stack.kafka, stack.redis, prefix) as standin:
+            await standin.announce(dimensions=4, outputs=["dense"], revision="r1")
+            found.append(standin)
+            loops.append(asyncio.get_running_loop())
+            started.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert started.wait(30)
+    yield found[0]
+    loops[0].call_soon_threadsafe(ended.set)
+    thread.join()
+
+
+@pytest.fixture
+def environment(stack: Stack, prefix: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment that leads to the stack; set here, and for child processes."""
+    own = {"EMBEDMQ_KAFKA": stack.kafka, "EMBEDMQ_REDIS": stack.redis, "EMBEDMQ_PREFIX": prefix}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    return {**os.environ, **own}
+
+
+@pytest.fixture
+def embedmq(environment: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process."""
+
+    def command(*arguments: str) -> Done:
+        capsys.readouterr()
+        code = run(arguments)
+        return Done(code, *capsys.readouterr())
+
+    return command
+
+
+@pytest.fixture
+def piped(environment: dict[str, str]) -> Run:
+    """Run a command as a process, with standard input."""
+
+    def command(*arguments: str, stdin: bytes = b"") -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "embedmq", *arguments],
+            input=stdin,
+            capture_output=True,
+            env=environment,
+            timeout=60,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return command
