@@ -29,8 +29,9 @@ class Kafka(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The same for the bulk lane. Each fetch lists every partition, so this is most of what an idle worker costs."""
     max_partition_fetch_bytes: Annotated[int, Meta(ge=KIB)] = 256 * KIB
     """Most bytes fetched ahead per partition (one batch of records may exceed it)."""
-    fetch_max_bytes: Annotated[int, Meta(ge=KIB)] = 8 * MIB
-    """Most bytes in one fetch from one broker."""
+    fetch_max_bytes: Annotated[int, Meta(ge=KIB)] = MIB
+    """Most bytes in one fetch from one broker (one batch of records may exceed it). A fetch is copied several times
+    while it is taken apart, so this, more than the backlog, is what memory grows by."""
     max_poll_records: Positive = 128
     """Most records decoded before the device and the other lane get their turn."""
     commit_interval_ms: Annotated[int, Meta(ge=0, le=60_000)] = 200

@@ -24,7 +24,7 @@ from embedmq_worker.road import Road
 from embedmq_worker.world import World, connected
 
 BEAT_S = 1.0
-COLLECT_AFTER_OBJECTS = 50_000
+COLLECT_AFTER_OBJECTS = 20_000
 
 T = TypeVar("T")
 
