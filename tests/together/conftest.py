@@ -1,0 +1,43 @@
+"""A real worker and the real client, with nothing of ours in between but Kafka and Redis."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import embedmq
+import pytest
+import pytest_asyncio
+from embedmq_local.stack import Stack
+
+MODELS = """
+[models.null]
+checkpoint = "null:8"
+
+[models.slow]
+checkpoint = "null:8?batch_ms=300"
+
+[models.tail]
+checkpoint = "null:8"
+shared = true
+"""
+
+
+@pytest.fixture(scope="module")
+def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The prefix under which a worker serves `null`, `slow` and, on the shared topics, `tail`."""
+    prefix = f"t{uuid.uuid4().hex[:10]}"
+    config = Path(tmp_path_factory.mktemp("together"), "worker.toml")
+    config.write_text(f'prefix = "{prefix}"\n{MODELS}')
+    worker = stack.start_worker(config)
+    worker.wait_ready()
+    yield prefix
+    worker.stop()
+
+
+@pytest_asyncio.fixture
+async def mq(stack: Stack, served: str) -> AsyncIterator[embedmq.Client]:
+    """A client of that worker."""
+    async with embedmq.Client(stack.kafka, stack.redis, prefix=served) as client:
+        yield client
