@@ -73,7 +73,8 @@ def embedmq(environment: dict[str, str], capsys: pytest.CaptureFixture[str]) -> 
     def command(*arguments: str) -> Done:
         capsys.readouterr()
         code = run(arguments)
-        return Done(code, *capsys.readouterr())
+        printed = capsys.readouterr()
+        return Done(code, printed.out, printed.err)
 
     return command
 
