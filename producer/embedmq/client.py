@@ -12,16 +12,16 @@ from typing import Literal, Self, Unpack
 
 from embedmq_schemas.environment import overrides
 from embedmq_schemas.requests import Lane, TopicReply
-from embedmq_schemas.results import Embedded, Failed, Result, Scored
+from embedmq_schemas.results import Embedded, Failed
 
 from embedmq.embeddings import Embeddings
-from embedmq.errors import InvalidRequest, RequestFailed
+from embedmq.errors import InvalidRequest
 from embedmq.fleet import ServedModel
 from embedmq.kept import Ticket
 from embedmq.outcome import error_of, error_of_item
 from embedmq.parts import embed_again, embed_parts, read
-from embedmq.requests import DENSE, EmbedOptions, build_embed, build_score, check_fits, encode
-from embedmq.scores import Scores
+from embedmq.requests import DENSE, EmbedOptions, ScoreOptions, build_embed, build_score, check_fits, encode
+from embedmq.scores import Scores, read_scores
 from embedmq.session import Session
 from embedmq.settings import Connections, Setup
 from embedmq.validation import Items
@@ -163,40 +163,26 @@ class Client:
         documents: Sequence[str],
         *,
         top_n: int | None = None,
-        truncate: bool = True,
         lane: Lane = "interactive",
         timeout_s: float | None = 60.0,
-        tenant: str = "",
-        revision: str | None = None,
         id: str | None = None,
-        meta: Mapping[str, str] | None = None,
-        item_ids: Sequence[str] | None = None,
         on_error: OnError = "raise",
+        **options: Unpack[ScoreOptions],
     ) -> Scores:
         """How well each document answers the query; at most one record's worth. Raises as `embed` does."""
         session = self._started()
         session.check_streaming()
+        route = await session.route(model, lane)
+        own = session.next_id() if id is None else id
         request = build_score(
-            model,
-            query,
-            documents,
-            id=session.next_id() if id is None else id,
-            timeout_s=timeout_s,
-            reply=session.reply,
-            top_n=top_n,
-            truncate=truncate,
-            tenant=tenant,
-            revision=revision,
-            meta=meta,
-            item_ids=item_ids,
+            model, query, documents, id=own, timeout_s=timeout_s, reply=session.reply, top_n=top_n, **options
         )
         due = inf if timeout_s is None else session.loop.time() + timeout_s
-        route = await session.route(model, lane)
         if timeout_s is not None:
             session.check_wait(model, lane, timeout_s)
         value = encode(request)
         check_fits(request, value, route.limits)
-        scores = _scores(await session.ask(route, request, value, len(request.documents), due))
+        scores = read_scores(await session.ask(route, request, value, len(request.documents), due))
         if scores.failures and on_error == "raise":
             raise error_of_item(scores.id, scores.failures)
         return scores
@@ -257,14 +243,7 @@ class Client:
         own = str(uuid.uuid4()) if id is None else id
         reply = None if reply_topic is None else TopicReply(reply_topic)
         request = build_embed(
-            model,
-            items,
-            id=own,
-            timeout_s=timeout_s,
-            reply=reply,
-            keep_s=keep_s,
-            encoding=encoding,
-            **options,
+            model, items, id=own, timeout_s=timeout_s, reply=reply, keep_s=keep_s, encoding=encoding, **options
         )
         route = await session.route(model, lane, topic)
         value = encode(request)
@@ -296,7 +275,7 @@ class Client:
         result = await session.kept.fetch(id, wait_s)
         if isinstance(result, Failed):
             raise error_of(result)
-        return Embeddings.read(result) if isinstance(result, Embedded) else Scores(result)
+        return Embeddings.read(result) if isinstance(result, Embedded) else read_scores(result)
 
     async def models(self) -> list[ServedModel]:
         """What the fleet serves, by name, and each model's state on each worker. Raises Unavailable."""
@@ -314,11 +293,3 @@ class Client:
             other = "process (it was forked)" if os.getpid() != self._pid else "event loop"
             raise RuntimeError(f"this client belongs to another {other}: start one of its own here")
         return session
-
-
-def _scores(result: Result) -> Scores:
-    if isinstance(result, Failed):
-        raise error_of(result)
-    if not isinstance(result, Scored):
-        raise RequestFailed(f"request {result.id}: broken reply: vectors for scores", result.id)
-    return Scores(result)

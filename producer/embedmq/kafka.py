@@ -125,8 +125,11 @@ class Kafka:
 
 
 def connection_options(setup: Setup) -> dict[str, Any]:
-    """The keyword arguments that any aiokafka client takes."""
-    options: dict[str, Any] = setup.kafka.options()  # the types are aiokafka's
+    """The keyword arguments that any aiokafka client takes; raises ValueError when a certificate cannot be read."""
+    try:
+        options: dict[str, Any] = setup.kafka.options()  # the types are aiokafka's
+    except OSError as error:
+        raise ValueError(f"kafka: a certificate or key cannot be used: {error}") from None
     if setup.token_provider is not None:
         options["sasl_oauth_token_provider"] = setup.token_provider
     return options

@@ -44,6 +44,16 @@ class EmbedOptions(TypedDict, total=False):
     item_ids: Sequence[str] | None
 
 
+class ScoreOptions(TypedDict, total=False):
+    """The same for a request for scores."""
+
+    truncate: bool
+    tenant: str
+    revision: str | None
+    meta: Mapping[str, str] | None
+    item_ids: Sequence[str] | None
+
+
 def build_embed(
     model: str,
     items: Items,
@@ -107,13 +117,13 @@ def build_score(
     *,
     id: str,
     timeout_s: float | None,
-    reply: Reply | None,
-    top_n: int | None,
-    truncate: bool,
-    tenant: str,
-    revision: str | None,
-    meta: Mapping[str, str] | None,
-    item_ids: Sequence[str] | None,
+    reply: Reply | None = None,
+    top_n: int | None = None,
+    truncate: bool = True,
+    tenant: str = "",
+    revision: str | None = None,
+    meta: Mapping[str, str] | None = None,
+    item_ids: Sequence[str] | None = None,
 ) -> Score:
     """Check a call and write its request; raises InvalidRequest."""
     check_query(query)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from embedmq_schemas.results import Failure, Scored, Timing
+from embedmq_schemas.results import Failed, Failure, Result, Scored, Timing
 from numpy.typing import NDArray
+
+from embedmq.errors import RequestFailed
+from embedmq.outcome import error_of
 
 
 class Scores:
@@ -50,3 +53,12 @@ class Scores:
 
     def __repr__(self) -> str:
         return f"<Scores of {len(self)} by {self.model}>"
+
+
+def read_scores(result: Result) -> Scores:
+    """Read an answer to a request for scores; raises its failure, or RequestFailed for what is none."""
+    if isinstance(result, Failed):
+        raise error_of(result)
+    if not isinstance(result, Scored):
+        raise RequestFailed(f"request {result.id}: broken reply: vectors for scores", result.id)
+    return Scores(result)

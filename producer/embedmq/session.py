@@ -150,7 +150,7 @@ class Session:
     async def publish(self, route: Route, request: Request, value: bytes, items: int) -> None:
         """Send one record; returns with Kafka's acknowledgement."""
         if not self.room.take(items):
-            await self.room.wait(items)  # every place is given back in bounded time
+            await self.room.wait(items)  # places come back with answers, acknowledgements and time limits
         try:
             future: asyncio.Future[None] = self.loop.create_future()
             record = Record(_key(route, request), value, self._head(request), future, confirm=True)

@@ -44,24 +44,20 @@ BAD_OPTIONS: Mapping[str, tuple[Mapping[str, object], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_ITEMS)
-async def test_items_that_are_none_are_named(mq: embedmq.Client, worker: StandIn, name: str) -> None:
+async def test_items_that_are_none_are_named(mq: embedmq.Client, worker: StandIn, subtests: pytest.Subtests) -> None:
     """The message says which item, by its place in what the caller passed."""
-    items, message = BAD_ITEMS[name]
-
-    with pytest.raises(embedmq.InvalidRequest, match=message):
-        await mq.embed("minilm", items)  # type: ignore[arg-type]  # that is the point
+    for name, (items, message) in BAD_ITEMS.items():
+        with subtests.test(name), pytest.raises(embedmq.InvalidRequest, match=message):
+            await mq.embed("minilm", items)  # type: ignore[arg-type]  # that is the point
     assert worker.requests == []
 
 
-@pytest.mark.parametrize("name", BAD_OPTIONS)
-async def test_options_that_cannot_be_are_named(mq: embedmq.Client, worker: StandIn, name: str) -> None:
+async def test_options_that_cannot_be_are_named(mq: embedmq.Client, worker: StandIn, subtests: pytest.Subtests) -> None:
     """The message says which option, its value, and what may stand there."""
     options: Any
-    options, message = BAD_OPTIONS[name]
-
-    with pytest.raises(embedmq.InvalidRequest, match=message):
-        await mq.embed("minilm", ["a", "b"], **options)
+    for name, (options, message) in BAD_OPTIONS.items():
+        with subtests.test(name), pytest.raises(embedmq.InvalidRequest, match=message):
+            await mq.embed("minilm", ["a", "b"], **options)
     assert worker.requests == []
 
 

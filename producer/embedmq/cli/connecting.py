@@ -37,9 +37,11 @@ def setup_of(invocation: Invocation) -> Setup:
     }
     found |= {path: value for path, value in flags.items() if value is not None}
     try:
-        return Setup.from_paths(found)
-    except ValueError as error:
+        setup = Setup.from_paths(found)
+        setup.kafka.options()  # reads the certificates
+    except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from None
+    return setup
 
 
 def with_client(invocation: Invocation, work: Callable[[Client], Awaitable[None]]) -> None:
