@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Annotated, Final, Literal, TypedDict
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from msgspec import Meta, Struct, field
 
@@ -90,12 +90,13 @@ class RedisConnection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def redact_url(url: str) -> str:
-    """A URL that may be shown: its password replaced."""
+    """A URL that may be shown: its password replaced, wherever redis-py would read one."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{REDACTED}@{host}"))
+    if parts.password is not None:
+        host = parts.netloc.rpartition("@")[2]
+        parts = parts._replace(netloc=f"{parts.username or ''}:{REDACTED}@{host}")
+    query = [(key, REDACTED if key in SECRETS else value) for key, value in parse_qsl(parts.query)]
+    return urlunsplit(parts._replace(query=urlencode(query, safe="*"))) if query else urlunsplit(parts)
 
 
 def _context(ca: str | None, cert: str | None, key: str | None, password: str | None) -> ssl.SSLContext:

@@ -354,3 +354,11 @@ async def test_hostile_requests_leave_the_worker_healthy(world: World, worker: R
     assert result["type"] == "embedded"
     assert (worker.get("/health")[0], worker.get("/ready")[0]) == (200, 200)
     assert [line for line in worker.lines() if not msgspec.json.decode(line)] == []
+
+
+async def test_the_shared_topic_is_no_way_around_a_models_own(world: World, worker: Running) -> None:
+    """ACLs on a model's own topic guard it: named on the shared topic, it is refused, as a dead letter."""
+    id = new_id()
+    await world.produce(worker.topic("shared"), as_json({"id": id, "model": "null", "items": ["x"]}))
+    failed = await world.kept(worker, id)
+    assert (failed["code"], "topics of its own" in failed["message"]) == ("malformed", True)

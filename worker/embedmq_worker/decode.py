@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from aiokafka import ConsumerRecord
 from embedmq_schemas.codes import CODES
 from embedmq_schemas.envelope import Envelope, Record, Refusal, open_record
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import Embed, Item, TopicReply
+from embedmq_schemas.requests import LANES, Embed, Item, TopicReply
 from embedmq_schemas.results import Failed
 
 from embedmq_worker.check import check, check_reply_topic, cost, held_bytes, items_that_fit
@@ -17,6 +18,9 @@ from embedmq_worker.config import Config
 from embedmq_worker.engine.seam import Fault, ModelFacts, Options
 from embedmq_worker.jobs import Cost, Job, Outcome
 from embedmq_worker.progress import Progress
+
+SHARED: Final = frozenset((None, lane) for lane in LANES)
+"""What the names of the shared topics say."""
 
 
 class Decoder:
@@ -27,6 +31,7 @@ class Decoder:
         self._allowed = list(config.worker.reply_topics)
         self._names = names
         self._models = models
+        self._shared = frozenset(name for name, model in config.models.items() if model.shared)
 
     def decode(self, found: ConsumerRecord, progress: Progress, now_s: float) -> Job | Outcome:
         """Decode and check one record; what is wrong with it becomes its outcome."""
@@ -45,6 +50,9 @@ class Decoder:
         if facts is None:
             known = ", ".join(sorted(self._models))
             return fail(job, Fault("unknown_model", f"no model {envelope.model!r} is served here; there are: {known}"))
+        if self._names.parse(record.topic) in SHARED and envelope.model not in self._shared:
+            message = f"{envelope.model} has topics of its own, whose ACLs guard it: send the request there"
+            return fail(job, Fault("malformed", message))
         if not isinstance(request, Embed):
             return fail(job, Fault("unsupported", f"{envelope.model} embeds; to score, choose a cross-encoder"))
         return self._check(job, request, facts)

@@ -15,6 +15,8 @@ from embedmq_worker.plan import Plan
 
 SMOOTHING = 0.2
 """Weight of the newest batch in the running rate."""
+TELLING_FILL = 0.5
+"""Fill from which on a batch says how fast the device is."""
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class Meter:
         metrics.observe("forward_seconds", forward_s, model)
         first = batch.parts[0].job
         metrics.observe("queue_seconds", first.queue_ms / 1000, model, first.envelope.lane)
-        if batch.tokens:  # items that failed before the device say nothing about its rate
+        if fill >= TELLING_FILL:  # a small batch takes hardly less time than a full one
             rate = batch.tokens / max(forward_s, 1e-6)
             before = self.tokens_per_s[model]
             self.tokens_per_s[model] = rate if before == float("inf") else before + SMOOTHING * (rate - before)
