@@ -28,7 +28,7 @@ def answer(job: Job, facts: ModelFacts) -> Embedded:
         truncated=prepared.truncated,
         meta=envelope.meta,
         item_ids=envelope.item_ids,
-        timing=Timing(round(job.queue_ms, 3), round(job.tokenize_ms, 3), round(job.forward_ms, 3)),
+        timing=Timing(job.queue_ms, job.tokenize_ms, job.forward_ms),
     )
 
 
@@ -42,5 +42,7 @@ def _dense(job: Job) -> Tensor | None:
     if first.scales is not None:
         scales = [float(x) for part in parts or [first] if part.scales is not None for x in part.scales]
     as_rows = job.envelope.codec == "text" or (isinstance(job.request, Embed) and job.request.encoding == "array")
-    data = to_rows(block, frozenset(job.prepared.faults)) if as_rows else np.ascontiguousarray(block).data
+    if not block.flags.c_contiguous:
+        block = np.ascontiguousarray(block)
+    data = to_rows(block, frozenset(job.prepared.faults)) if as_rows else block.data
     return Tensor(job.options.dtype, block.shape, data, scales)

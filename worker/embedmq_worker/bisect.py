@@ -28,7 +28,7 @@ async def prepare_jobs(engine: Engine, jobs: Sequence[Job], threads: Executor) -
             return [fail(jobs[0], _fault(jobs[0], error))]
         middle = len(jobs) // 2
         return await prepare_jobs(engine, jobs[:middle], threads) + await prepare_jobs(engine, jobs[middle:], threads)
-    tokenize_ms = (time.perf_counter() - start_s) * 1000
+    tokenize_ms = round((time.perf_counter() - start_s) * 1000, 3)
     for job, tokens in zip(jobs, prepared, strict=True):
         job.prepared = tokens
         job.tokenize_ms = tokenize_ms
@@ -49,7 +49,7 @@ async def encode_parts(engine: Engine, parts: Sequence[Part], device: Executor) 
         if len(parts) == 1 and parts[0].stop - parts[0].start == 1:
             _fail_item(engine, parts[0], error)
         return
-    forward_ms = (time.perf_counter() - start_s) * 1000
+    forward_ms = round((time.perf_counter() - start_s) * 1000, 3)
     for part, vectors in zip(parts, encoded, strict=True):
         _hand(part, vectors, forward_ms)
 

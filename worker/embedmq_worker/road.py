@@ -112,7 +112,8 @@ class Road:
                 await self.finished.put([self._expire(job) for job in late])
                 batch = without(batch, late)
             for part in batch.parts:
-                part.job.queue_ms = part.job.queue_ms or (now_s - part.job.arrived_s) * 1000 - part.job.tokenize_ms
+                job = part.job
+                job.queue_ms = job.queue_ms or round((now_s - job.arrived_s) * 1000 - job.tokenize_ms, 3)
             if batch.parts:
                 start_s = time.perf_counter()
                 await encode_parts(self.engines[batch.model], batch.parts, self.device)
