@@ -27,7 +27,7 @@ environment:
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv >/dev/null 2>&1 || \
 		{ rm -rf .venv; echo "$(PYTHON) cannot make .venv: it lacks venv or ensurepip (Debian, Ubuntu: apt install python3-venv), or this folder cannot be written"; exit 2; }; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \
-	$(BIN)/uv --system-certs pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' || \
+	$(BIN)/uv --system-certs pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]' || \
 		{ echo "could not install: see above; is there a network? (a company's: HTTPS_PROXY, PIP_CERT, UV_INDEX_URL)"; exit 2; }; \
 	touch $(STAMP); }
 
