@@ -14,7 +14,7 @@ from embedmq_schemas.headers import Headers
 from embedmq_schemas.results import Result
 from msgspec import Struct
 
-from embedmq.errors import EmbedMQError, InvalidRequest, Unavailable
+from embedmq.errors import EmbedMQError, InvalidRequest, RequestCancelled, Unavailable
 from embedmq.kafka import Kafka, explain
 
 SPREAD_RECORDS = 64
@@ -35,12 +35,13 @@ class Record(Struct):
 class _Outbox:
     """What waits to be sent to one partition."""
 
-    __slots__ = ("partition", "records", "task", "topic")
+    __slots__ = ("partition", "records", "sending", "task", "topic")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
         self.partition = partition
         self.records: deque[Record] = deque()
+        self.sending: list[Record] = []
         self.task: asyncio.Task[None] | None = None
 
 
@@ -89,12 +90,16 @@ class Publisher:
             outbox.task = self._loop.create_task(self._drain(outbox))
 
     async def stop(self) -> None:
-        """Stop sending; what has not been given to Kafka stays behind."""
+        """Stop sending; what has not been given to Kafka stays behind, and its callers are told."""
         tasks = [box.task for spread in self._spreads.values() for box in spread.outboxes if box.task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for spread in self._spreads.values():
+            for box in spread.outboxes:
+                _fail([*box.sending, *box.records], RequestCancelled("the client was closed"))
+                box.records.clear()
 
     async def _drain(self, outbox: _Outbox) -> None:
         try:
@@ -106,7 +111,7 @@ class Publisher:
     async def _send(self, outbox: _Outbox) -> None:
         """Give Kafka one batch; returns when it is queued there, which is when the partition's last one has gone."""
         topic = outbox.topic
-        sent: list[Record] = []
+        sent = outbox.sending = []
         timer = self._loop.call_later(self._timeout_s, self._give_up, outbox, sent)
         try:
             producer = await self._kafka.producer()

@@ -12,7 +12,7 @@ from embedmq_schemas.names import Names
 from embedmq_schemas.requests import Lane
 from msgspec import Struct
 
-from embedmq.errors import EmbedMQError, InvalidRequest, Unavailable
+from embedmq.errors import EmbedMQError, InvalidRequest, RequestCancelled, Unavailable
 from embedmq.publisher import Publisher
 from embedmq.store import Store
 
@@ -57,7 +57,11 @@ class Routes:
 
     async def find(self, model: str, lane: Lane) -> Route:
         """Ask the catalogue, then Kafka; raises InvalidRequest for a model that neither knows, Unavailable."""
-        return await asyncio.shield(self._ask(model, lane))
+        asking = self._ask(model, lane)
+        await asyncio.wait({asking})
+        if asking.cancelled():
+            raise RequestCancelled(f"{model}: the client was closed")
+        return asking.result()
 
     async def explicit(self, topic: str) -> Route:
         """A route that the caller names."""

@@ -27,7 +27,7 @@ def test_each_bound_alone_keeps_the_next_request_out(cost: Cost) -> None:
     room = make_room()
     assert room.enter(cost, "interactive")
     assert not room.enter(Cost(1, 1, 1), "interactive")
-    room.leave(cost)
+    room.leave(cost, "interactive")
     assert room.held == NOTHING
     assert room.enter(Cost(1, 1, 1), "interactive")
 
@@ -40,6 +40,19 @@ def test_bulk_fills_its_share_and_leaves_the_rest_to_interactive() -> None:
     assert room.enter(Cost(MIB // 2), "interactive")
 
 
+def test_a_flood_of_live_requests_leaves_bulk_a_door() -> None:
+    """However many interactive requests take every place that is freed, bulk keeps moving."""
+    room = make_room()
+    small = Cost(MIB // 100)
+    while room.enter(small, "interactive"):
+        pass
+    assert room.enter(small, "bulk")
+    room.leave(small, "bulk")
+    room.leave(small, "interactive")
+    assert room.enter(small, "interactive")
+    assert room.enter(small, "bulk")
+
+
 @pytest.mark.parametrize("lane", LANES)
 def test_a_request_larger_than_the_room_is_admitted_alone(lane: Lane) -> None:
     """It would wait for ever otherwise, and its partition with it."""
@@ -48,7 +61,7 @@ def test_a_request_larger_than_the_room_is_admitted_alone(lane: Lane) -> None:
     small = Cost(1)
     assert room.enter(small, "interactive")
     assert not room.enter(huge, lane)
-    room.leave(small)
+    room.leave(small, "interactive")
     assert room.enter(huge, lane)
     assert not room.enter(Cost(1), "interactive")
 
@@ -63,7 +76,7 @@ async def test_who_waits_enters_when_room_is_freed() -> None:
     await asyncio.wait([bulk, interactive], timeout=0.01)
     assert not bulk.done()
     assert not interactive.done()
-    room.leave(first)
+    room.leave(first, "interactive")
     await asyncio.gather(bulk, interactive)
     assert room.held.bytes == MIB
 
@@ -75,7 +88,7 @@ async def test_an_estimate_that_shrinks_lets_the_next_one_in() -> None:
     assert room.enter(guess, "interactive")
     waiting = asyncio.ensure_future(room.wait(Cost(1, 1, 500), "interactive"))
     await asyncio.wait([waiting], timeout=0.01)
-    room.change(guess, counted)
+    room.change(guess, counted, "interactive")
     await asyncio.wait_for(waiting, 5)
 
 
@@ -89,15 +102,15 @@ async def test_an_estimate_that_shrinks_lets_the_next_one_in() -> None:
 )
 def test_bounds_hold_for_any_arrivals(arrivals: list[tuple[int, int, int, Lane, bool]]) -> None:
     """Held never exceeds a bound unless one request alone does, and the peak remembers the most."""
-    room, held, peak = make_room(), list[Cost](), 0
+    room, held, peak = make_room(), list[tuple[Cost, Lane]](), 0
     for size, items, tokens, lane, leave in arrivals:
         cost = Cost(size + 1, items, tokens)
         if room.enter(cost, lane):
-            held.append(cost)
-        total = [sum(c.bytes for c in held), sum(c.items for c in held), sum(c.tokens for c in held)]
+            held.append((cost, lane))
+        total = [sum(c.bytes for c, _ in held), sum(c.items for c, _ in held), sum(c.tokens for c, _ in held)]
         assert [room.held.bytes, room.held.items, room.held.tokens] == total
         assert len(held) == 1 or all(x <= limit for x, limit in zip(total, (MIB, 100, 1_000), strict=True))
         peak = max(peak, total[0])
         assert room.peak_bytes == peak
         if leave and held:
-            room.leave(held.pop(0))
+            room.leave(*held.pop(0))

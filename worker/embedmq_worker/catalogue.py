@@ -28,6 +28,9 @@ from embedmq_worker.meter import Meter
 from embedmq_worker.source import Source
 from embedmq_worker.waiting import Waiting
 
+WITHDRAW_TIMEOUT_S = 1.0
+"""It expires anyway: a stop does not wait for a Redis that is away."""
+
 log = logging.getLogger(__name__)
 
 
@@ -60,8 +63,9 @@ class Catalogue:
     async def withdraw(self) -> None:
         """Take this worker's status away when it stops; the catalogue stays for the others, and expires."""
         try:
-            await self._client.delete(self._names.worker(self._worker_id))
-        except (RedisError, OSError):
+            async with asyncio.timeout(WITHDRAW_TIMEOUT_S):
+                await self._client.delete(self._names.worker(self._worker_id))
+        except (RedisError, OSError, TimeoutError):
             log.warning("status_not_withdrawn")
 
     def status(self, waiting: Waiting, meter: Meter, sources: Sequence[Source]) -> WorkerStatus:

@@ -51,7 +51,7 @@ class Redis(RedisConnection, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long to look for Redis at start before giving up, in seconds."""
     default_keep_s: Positive = 3_600
     """How long the result of a request with neither reply nor `keep_s` is kept, in seconds."""
-    stream_ttl_s: Positive = 600
+    stream_ttl_s: Annotated[int, Meta(ge=1, le=30 * 24 * 3600)] = 600
     """How long a reply stream outlives its last entry, in seconds."""
     stream_max_entries: Positive = 100_000
     """Most entries on one reply stream; a guard against clients that died."""
@@ -75,7 +75,7 @@ class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_in_flight_items: Positive = 65_536
     """Most items held at a time."""
     max_in_flight_tokens: Positive = 8_388_608
-    """Most tokens held at a time; items count as one token until they are tokenized."""
+    """Most tokens held at a time; until they are counted, a token is taken for each character."""
     bulk_share: Annotated[float, Meta(gt=0, le=1)] = 0.75
     """Part of the three bounds above that the bulk lane may fill, so that it never holds up the interactive one."""
     tokenizer_threads: Positive = 2

@@ -24,6 +24,7 @@ from embedmq_worker.plan import KeepWrite, StreamWrite
 RETRY_MIN_S = 0.05
 RETRY_MAX_S = 1.0
 ANSWER_TIMEOUT_S = 10.0
+SERVER_ERRORS = ("MISCONF", "NOREPLICAS", "NOPERM", "NOAUTH", "MASTERDOWN", "UNBLOCKED", "BUSY")
 
 Write = StreamWrite | KeepWrite
 
@@ -60,8 +61,8 @@ class RedisSink:
             answers = await self._try(left)
             retry: list[Write] = []
             for write, answer in zip(left, answers, strict=True):
-                if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
-                    fault = Fault("undeliverable", f"the Redis key {write.key} holds another type")
+                if _is_final(answer):
+                    fault = Fault("undeliverable", f"Redis refuses the key {write.key}: {answer}")
                     outcomes = write.outcomes if isinstance(write, StreamWrite) else [write.outcome]
                     refused += [(outcome, fault) for outcome in outcomes]
                 elif isinstance(answer, Exception):
@@ -91,7 +92,8 @@ class RedisSink:
             answers: list[object] = await pipe.execute(raise_on_error=False)
         except (RedisError, OSError) as error:
             return [error] * len(writes)
-        return [_worse(*answers[at : at + 2]) for at in range(0, len(answers), 2)]
+        # the first command of each pair is the write; the second, if refused alone, must not have it written again
+        return answers[::2]
 
     async def _pause(self, attempt: int, error: Exception) -> None:
         self._metrics.set("redis_up", 0)
@@ -100,9 +102,13 @@ class RedisSink:
         await asyncio.sleep(min(RETRY_MAX_S, RETRY_MIN_S * 2 ** min(attempt, 10)) * random.uniform(0.5, 1))
 
 
-def _worse(first: object, second: object) -> object:
-    """The answer that counts of the two commands which make one write."""
-    return first if isinstance(first, Exception) else second
+def _is_final(answer: object) -> bool:
+    """Whether Redis will never take this write: a key of another type, a stream whose ids are used up.
+
+    What concerns the server and not the key (loading, read-only, out of memory, a missing permission) is waited for.
+    redis-py has a class of its own for most of those, and strips the word ERR from all others.
+    """
+    return type(answer) is ResponseError and not str(answer).startswith(SERVER_ERRORS)
 
 
 async def wait_reachable(client: RedisClient, timeout_s: float) -> str | None:

@@ -52,7 +52,7 @@ class Road:
         """Run until the sources end; what they have read is delivered and committed first."""
         async with asyncio.TaskGroup() as stages:
             commits = [stages.create_task(self.commit(source)) for source in self.sources]
-            stages.create_task(self.deliver())
+            delivering = stages.create_task(self.deliver())
             encoding = stages.create_task(self.encode())
             async with asyncio.TaskGroup() as decoding:
                 for source in self.sources:
@@ -60,6 +60,7 @@ class Road:
             self.waiting.close()
             await encoding
             await self.finished.put(None)
+            await delivering
             for source in self.sources:
                 source.finish()
             await asyncio.gather(*commits)
@@ -75,10 +76,14 @@ class Road:
                     continue  # another worker has it now
                 decoded = self.decoder.decode(record, progress, now_s)
                 job = decoded if isinstance(decoded, Job) else decoded.job
-                if not self.room.enter(job.cost, source.lane):
+                lane = job.envelope.lane
+                if not self.room.enter(job.cost, lane):
                     await self.gather(jobs, refused)
                     jobs, refused = [], []
-                    await self.room.wait(job.cost, source.lane)
+                    await self.room.wait(job.cost, lane)
+                    if progress.revoked:
+                        self.room.leave(job.cost, lane)
+                        continue
                 progress.start(record.offset)
                 (jobs if isinstance(decoded, Job) else refused).append(decoded)  # type: ignore[arg-type]  # by its type
             self.meter.read(source.lane, len(records))
@@ -95,10 +100,12 @@ class Road:
             before = [job.cost for job in group]
             failed = await prepare_jobs(self.engines[model], group, self.tokenizers)
             for job, cost in zip(group, before, strict=True):
-                self.room.change(cost, job.cost)
+                self.room.change(cost, job.cost, job.envelope.lane)
             self.meter.prepared(model, group)
             broken = {id(outcome.job) for outcome in failed}
-            self.waiting.put([job for job in group if id(job) not in broken])
+            ready = [job for job in group if id(job) not in broken]
+            self.waiting.put([job for job in ready if not job.progress.revoked])
+            self._discard([job for job in ready if job.progress.revoked])  # taken away while its text was cut
             refused += failed
         if refused:
             await self.finished.put(refused)
@@ -138,7 +145,7 @@ class Road:
             await self.delivery.deliver(outcomes)
             for outcome in outcomes:
                 outcome.job.progress.complete(outcome.job.record.offset)
-                self.room.leave(outcome.job.cost)
+                self.room.leave(outcome.job.cost, outcome.job.envelope.lane)
             self.meter.delivered(outcomes, time.perf_counter() - start_s)
             for source in self.sources:
                 source.wake.set()
@@ -151,12 +158,15 @@ class Road:
             await source.commit()
             if not source.finished:
                 await asyncio.sleep(self.commit_interval_s)
-        await source.commit()
+        await source.commit_last()
 
     def discard_revoked(self) -> None:
         """A partition is no longer ours: drop what of it waits, so that only its new owner computes it."""
-        for job in self.waiting.discard_revoked():
-            self.room.leave(job.cost)
+        self._discard(self.waiting.discard_revoked())
+
+    def _discard(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.room.leave(job.cost, job.envelope.lane)
 
     def _expire(self, job: Job) -> Outcome:
         """Nothing past its deadline reaches the device."""

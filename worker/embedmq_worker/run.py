@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from aiokafka.errors import KafkaError
 from embedmq_schemas.names import Names
 
 from embedmq_worker.assemble import assemble, load_engines
 from embedmq_worker.catalogue import Catalogue
 from embedmq_worker.config import Config
 from embedmq_worker.engine.seam import Engine
+from embedmq_worker.errors import Unreachable
 from embedmq_worker.health import Endpoint, Health
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.road import Road
@@ -89,16 +91,12 @@ async def _first(task: asyncio.Task[T], stop: asyncio.Event) -> None:
 async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue, stop: asyncio.Event) -> None:
     """Join the groups, work until told to stop, drain, leave."""
     health.waiting_for = ("Kafka's groups",)
-    for source in road.sources:
-        await source.start()
-    background = [
-        asyncio.create_task(_become_ready(health, road)),
-        asyncio.create_task(catalogue.publish(road.waiting, road.meter, road.sources)),
-    ]
-    running = asyncio.create_task(road.run())
+    joining = asyncio.create_task(_become_ready(health, road))
+    publishing = asyncio.create_task(catalogue.publish(road.waiting, road.meter, road.sources))
+    running = asyncio.create_task(_work(road))
     stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, publishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         health.waiting_for = ("the end: stopping",)
         log.info("stopping", extra={"in_flight_items": road.room.held.items})
         for source in road.sources:
@@ -107,14 +105,16 @@ async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue,
         if not running.done():
             log.warning("grace_passed", extra={"in_flight_items": road.room.held.items})
     finally:
-        for task in (*background, stopping, running):
+        tasks = (joining, publishing, stopping, running)
+        for task in tasks:
             task.cancel()
-        await asyncio.wait((*background, stopping, running))
-        await catalogue.withdraw()
+        await asyncio.wait(tasks)
         for source in road.sources:
             await source.close()
-    if not running.cancelled():
-        running.result()
+        await catalogue.withdraw()
+    for work in (running, publishing):
+        if not work.cancelled():
+            work.result()
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -138,6 +138,16 @@ async def _beat(health: Health) -> None:
     while True:
         health.beat()
         await asyncio.sleep(BEAT_S)
+
+
+async def _work(road: Road) -> None:
+    """Join the groups and run the road to its end."""
+    try:
+        for source in road.sources:
+            await source.start()
+    except KafkaError as error:
+        raise Unreachable(f"Kafka went away before the groups were joined: {type(error).__name__}: {error}") from error
+    await road.run()
 
 
 async def _become_ready(health: Health, road: Road) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -15,12 +16,14 @@ from embedmq_worker.assignor import Assignor
 from embedmq_worker.config import Kafka
 from embedmq_worker.progress import Progress
 
+READ_AROUND_MS = 500
 POLL_MS = 5_000
 """How long one look at an idle queue lasts. Records end it at once, and so does a stop."""
 FETCHER_LOOK_MS = 1_000
 """aiokafka's fetcher looks over all partitions this often even when nothing happened; at its own 200 ms that costs more
 than the fetches."""
 COMMIT_TIMEOUT_S = 10.0
+LAST_COMMITS = 3
 COMMIT_RETRY_S = 0.1
 REVOKE_COMMIT_TIMEOUT_S = 1.5
 NEVER_MS = 2**31 - 1
@@ -105,13 +108,20 @@ class Source:
         self.finished = True
         self.wake.set()
 
-    async def commit(self) -> None:
+    async def commit(self) -> bool:
         """Commit what is complete. A rebalance in between is no error; what Kafka does not take is tried again."""
         done = await self._commit_beginnings() if self._uncommitted else True
         if offsets := self._committable():
             done = await self._commit(offsets, COMMIT_TIMEOUT_S) and done
         if not done:
             self.wake.set()
+        return done
+
+    async def commit_last(self) -> None:
+        """Commit what is complete before the group is left, over a rebalance if there is one just now."""
+        for _ in range(LAST_COMMITS):
+            if await self.commit():
+                return
 
     async def close(self) -> None:
         """Leave the group."""
@@ -169,11 +179,49 @@ class Source:
         return await self._commit(untouched, COMMIT_TIMEOUT_S) if untouched else True
 
     async def _poll(self) -> list[Read]:
-        found: Mapping[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
-            timeout_ms=POLL_MS, max_records=self._max_poll_records
-        )
+        try:
+            found: Mapping[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
+                timeout_ms=POLL_MS, max_records=self._max_poll_records
+            )
+        except UnicodeDecodeError:
+            return await self._read_around()
         # looked up before the next await, during which a rebalance may replace them
         return [(self._progress[tp], record) for tp, batch in found.items() if tp in self._progress for record in batch]
+
+    async def _read_around(self) -> list[Read]:
+        """Pass over a record that has a header whose name is no UTF-8: aiokafka cannot read it, and says not which.
+
+        What the failed fetch had taken is read again, partition by partition, until the one record is found.
+        """
+        reads: list[Read] = []
+        for tp, progress in random.sample(list(self._progress.items()), len(self._progress)):
+            if not await self._rewind(tp, progress):
+                continue
+            try:
+                while len(reads) < self._max_poll_records:
+                    found = await self._consumer.getmany(tp, timeout_ms=READ_AROUND_MS, max_records=1)
+                    if not found:
+                        break
+                    reads += [(progress, record) for record in found[tp]]
+            except UnicodeDecodeError:
+                await self._pass_over(tp)
+        return reads
+
+    async def _pass_over(self, tp: TopicPartition) -> None:
+        offset = await self._consumer.position(tp)
+        place = {"topic": tp.topic, "partition": tp.partition, "offset": offset}
+        log.error("record_unreadable", extra={**place, "reason": "the name of a header is not UTF-8"})
+        self._consumer.seek(tp, offset + 1)
+
+    async def _rewind(self, tp: TopicPartition, progress: Progress) -> bool:
+        """Go back to what was last handed out; whether there is anything behind it."""
+        offset = progress.reached if progress.reached is not None else await self._consumer.committed(tp)
+        if offset is None:
+            await self._consumer.seek_to_beginning(tp)
+            return True
+        self._consumer.seek(tp, offset)
+        end: int | None = self._consumer.highwater(tp)
+        return end is None or offset < end
 
     def _committable(self) -> dict[TopicPartition, int]:
         found = {tp: progress.committable() for tp, progress in self._progress.items()}

@@ -27,6 +27,8 @@ from embedmq_worker.plan import TopicWrite
 from embedmq_worker.topics import SLACK_BYTES, Topics
 
 RETRY_S = 1.0
+CLOSE_TIMEOUT_S = 5.0
+"""How long a stop waits for replies that Kafka does not take."""
 _FOR_GOOD = (
     InvalidTimestampError,
     InvalidTopicError,
@@ -54,8 +56,9 @@ class TopicSink:
         self._producer = AIOKafkaProducer(
             **config.kafka.options(),
             client_id="embedmq-replies",
+            # Not idempotent: after a batch that Kafka refuses, aiokafka's sequence numbers have a gap, and Kafka would
+            # take nothing more for that partition. Replies are at least once in any case.
             acks="all",
-            enable_idempotence=True,
             max_request_size=max(limits.max_request_bytes, limits.max_topic_reply_bytes) + 2 * SLACK_BYTES,
         )
 
@@ -64,8 +67,12 @@ class TopicSink:
         await self._producer.start()
 
     async def close(self) -> None:
-        """Send what is left and disconnect."""
-        await self._producer.stop()
+        """Send what is left, within bounds, and disconnect."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._producer.stop()
+        except TimeoutError:
+            log.warning("replies_left_behind")
 
     async def write(self, writes: Sequence[TopicWrite]) -> list[tuple[Outcome, Fault]]:
         """Produce all and wait for the acknowledgements; returns the replies that can never be delivered."""
@@ -92,6 +99,9 @@ class TopicSink:
                 log.exception("dead_letter_refused", extra=_place(write))
                 if isinstance(error, _TOO_LARGE):
                     return None  # its caller has an answer; waiting would hold up everybody else for ever
+            except AssertionError:
+                # aiokafka's own view of the topic is older than ours, and lacks the partition
+                await self._producer.client.force_metadata_update()
             except KafkaError as error:
                 log.warning("produce_failed", extra={"topic": write.topic, "error": f"{type(error).__name__}: {error}"})
             else:
