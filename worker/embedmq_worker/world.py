@@ -46,7 +46,6 @@ async def connected(config: Config) -> AsyncIterator[World]:
         stack.push_async_callback(topics.close)
         stack.push_async_callback(replies.close)
         await _reach_kafka(config, topics, replies)
-        await ensure(topics, config, Names(config.prefix))
         yield World(redis, topics, replies)
 
 
@@ -56,9 +55,11 @@ async def _reach_kafka(config: Config, topics: Topics, replies: TopicSink) -> No
     while True:
         try:
             await topics.start()
+            await ensure(topics, config, Names(config.prefix))
             await replies.start()
-        except KafkaError as error:
-            if loop.time() >= end_s or not error.retriable:
+        except (KafkaError, AttributeError) as error:
+            # AttributeError is aiokafka's admin client on a cluster that knows no controller yet
+            if loop.time() >= end_s or not getattr(error, "retriable", True):
                 shown = ",".join(config.kafka.bootstrap)
                 raise Unreachable(
                     f"Kafka at {shown} did not let us in within {config.kafka.start_timeout_s:g} s: "
