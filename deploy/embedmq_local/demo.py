@@ -1,4 +1,4 @@
-"""What does EmbedMQ do, shown in half a minute? Real Kafka, Redis and a model; 2,000 texts; three searches."""
+"""What does EmbedMQ do, shown in a minute? Real Kafka, Redis and a model; 2,000 texts; three searches."""
 
 from __future__ import annotations
 
