@@ -25,7 +25,7 @@ host, _, port = os.environ["EMBEDMQ_WORKER__HTTP"].partition(":")
 http.server.HTTPServer((host, int(port)), Answer).serve_forever()
 """
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); signal.pause()"
-BROKEN = "print('first'); raise SystemExit('no such model: minilm')"
+BROKEN = "print('first', flush=True); raise SystemExit('no such model: minilm')"
 
 
 def python(code: str) -> list[str]:
