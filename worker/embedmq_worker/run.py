@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import signal
@@ -26,6 +27,8 @@ from embedmq_worker.road import Road
 from embedmq_worker.world import World, connected
 
 BEAT_S = 1.0
+LARGE_BUFFER_BYTES = 512 * 1024
+M_MMAP_THRESHOLD = -3  # malloc.h
 COLLECT_AFTER_OBJECTS = 20_000
 
 T = TypeVar("T")
@@ -62,6 +65,7 @@ async def serve(config: Config, worker_id: str) -> None:
             road = assemble(config, worker_id, world, engines, metrics, (tokenizers, device))
             endpoint.refresh = lambda: _refresh(metrics, road, engines)
             _spare_the_collector()
+            _return_large_buffers()
             log.info("started", extra={"http": endpoint.address, "models": sorted(engines)})
             facts = {name: engine.facts for name, engine in engines.items()}
             catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, facts)
@@ -132,6 +136,14 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 20)
+
+
+def _return_large_buffers() -> None:
+    """Have glibc give large buffers back when they are freed: left alone, it raises this threshold by itself until
+    fetches of a megabyte stay in the heap as holes. Other C libraries have no `mallopt`, or do it anyway.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BUFFER_BYTES)
 
 
 async def _beat(health: Health) -> None:
