@@ -9,7 +9,6 @@ stop, and everything behind them drains in order.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -28,8 +27,6 @@ from embedmq_worker.waiting import Waiting
 
 FINISHED_BATCHES = 2
 """Batches whose results may wait for delivery: enough to keep the device busy, too few to hide a slow Redis."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)

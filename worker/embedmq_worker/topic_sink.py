@@ -18,13 +18,14 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
+from embedmq_schemas.topics import SLACK_BYTES
 
 from embedmq_worker.check import check_reply_topic
 from embedmq_worker.config import Config
 from embedmq_worker.engine.seam import Fault
 from embedmq_worker.jobs import Outcome
 from embedmq_worker.plan import TopicWrite
-from embedmq_worker.topics import SLACK_BYTES, Topics
+from embedmq_worker.topics import Topics
 
 RETRY_S = 1.0
 CLOSE_TIMEOUT_S = 5.0

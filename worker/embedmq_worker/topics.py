@@ -9,10 +9,9 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
-from embedmq_schemas.limits import KIB, Limits
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES
-from msgspec import Struct
+from embedmq_schemas.topics import Topic, dead_settings, request_settings
 
 from embedmq_worker.config import Config, Kafka
 
@@ -22,21 +21,7 @@ NO_TOPIC = frozenset({3, 17, 29})
 EXISTS = 36
 """Kafka's error code TOPIC_ALREADY_EXISTS."""
 
-SLACK_BYTES = 64 * KIB
-"""What headers and reasons add to the largest request on the dead-letter topic."""
-
-KAFKA_MAX_BATCH_BYTES = 1_048_588
-"""Kafka's own default bound of one batch of records; clients in the field rely on it."""
-
 log = logging.getLogger(__name__)
-
-
-class Topic(Struct, frozen=True):
-    """A topic to be created."""
-
-    name: str
-    partitions: int
-    settings: dict[str, str]
 
 
 def request_topics(config: Config, names: Names) -> dict[str, list[str]]:
@@ -55,25 +40,9 @@ def wanted(config: Config, names: Names) -> list[Topic]:
     kafka = config.kafka
     requests = [topic for topics in request_topics(config, names).values() for topic in topics]
     return [
-        *(Topic(name, kafka.partitions, request_settings(kafka, config.limits)) for name in requests),
-        Topic(names.dead, 1, _settings(kafka, config.limits.max_request_bytes + SLACK_BYTES)),
+        *(Topic(name, kafka.partitions, request_settings(kafka.retention_ms, config.limits)) for name in requests),
+        Topic(names.dead, 1, dead_settings(kafka.retention_ms, config.limits)),
     ]
-
-
-def request_settings(kafka: Kafka, limits: Limits) -> dict[str, str]:
-    """Settings of a request topic.
-
-    `compression.type=uncompressed` makes the broker unpack what producers compressed, and refuse a batch that is larger
-    than `max.message.bytes` once unpacked. So no fetch can swell in a worker's memory, whatever was sent.
-    """
-    return {**_settings(kafka, limits.max_request_bytes), "compression.type": "uncompressed"}
-
-
-def _settings(kafka: Kafka, record_bytes: int) -> dict[str, str]:
-    return {
-        "retention.ms": str(kafka.retention_ms),
-        "max.message.bytes": str(max(KAFKA_MAX_BATCH_BYTES, record_bytes + SLACK_BYTES)),
-    }
 
 
 class Topics:

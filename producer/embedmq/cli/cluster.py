@@ -13,9 +13,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import CoordinatorNotAvailableError, KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.structs import TopicPartition
+from embedmq_schemas.topics import Topic
 from msgspec import Struct
 
-from embedmq.cli.layout import MAX_REPLICATION, Topic
+from embedmq.cli.layout import MAX_REPLICATION
 from embedmq.errors import Unavailable
 from embedmq.kafka import connection_options, why_not
 from embedmq.settings import Setup

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from embedmq_schemas.limits import KIB, Limits
+from embedmq_schemas.limits import Limits
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES
-from msgspec import Struct
+from embedmq_schemas.topics import KAFKA_BATCH_BYTES, SLACK_BYTES, Topic, dead_settings, request_settings
 
 PARTITIONS = 8
 MAX_REPLICATION = 3
 RETENTION_DAYS = 7
 DAY_MS = 24 * 3600 * 1000
-SLACK_BYTES = 64 * KIB
-"""What headers and reasons add to the largest request."""
-KAFKA_BATCH_BYTES = 1_048_588
-"""Kafka's own bound of a batch of records, below which clients in the field would be refused."""
-
-
-class Topic(Struct, frozen=True):
-    """A topic as it should be; `settings` are Kafka's own names."""
-
-    name: str
-    partitions: int
-    settings: dict[str, str]
 
 
 def request_topics(names: Names, models: Sequence[str], *, shared: bool) -> list[str]:
@@ -34,16 +22,11 @@ def request_topics(names: Names, models: Sequence[str], *, shared: bool) -> list
 
 
 def wanted(names: Names, requests: Sequence[str], partitions: int, retention_days: float) -> list[Topic]:
-    """Request topics and the dead-letter topic.
-
-    Request topics are kept uncompressed: the broker then unpacks what a producer compressed and refuses a batch that is
-    too large once unpacked, so that no fetch can swell in a worker's memory.
-    """
-    size = max(KAFKA_BATCH_BYTES, Limits().max_request_bytes + SLACK_BYTES)
-    settings = {"retention.ms": str(int(retention_days * DAY_MS)), "max.message.bytes": str(size)}
-    dead = settings | {"max.message.bytes": str(size + SLACK_BYTES)}
-    plain = settings | {"compression.type": "uncompressed"}
-    return [*(Topic(topic, partitions, plain) for topic in requests), Topic(names.dead, 1, dead)]
+    """Request topics and the dead-letter topic."""
+    retention_ms, limits = int(retention_days * DAY_MS), Limits()
+    plain = request_settings(retention_ms, limits)
+    dead = Topic(names.dead, 1, dead_settings(retention_ms, limits))
+    return [*(Topic(topic, partitions, plain) for topic in requests), dead]
 
 
 def faults(topic: str, settings: Mapping[str, str], *, requests: bool) -> list[tuple[str, str]]:

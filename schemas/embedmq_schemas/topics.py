@@ -1,0 +1,43 @@
+"""With which settings is a topic created, by a worker or by hand?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from embedmq_schemas.limits import KIB, Limits
+
+SLACK_BYTES: Final = 64 * KIB
+"""What headers and reasons add to the largest request."""
+KAFKA_BATCH_BYTES: Final = 1_048_588
+"""Kafka's own default bound of one batch of records; clients in the field rely on it."""
+
+
+class Topic(Struct, frozen=True):
+    """A topic as it should be; `settings` are Kafka's own names."""
+
+    name: str
+    partitions: int
+    settings: dict[str, str]
+
+
+def request_settings(retention_ms: int, limits: Limits) -> dict[str, str]:
+    """Settings of a request topic.
+
+    `compression.type=uncompressed` makes the broker unpack what producers compressed, and refuse a batch that is larger
+    than `max.message.bytes` once unpacked. So no fetch can swell in a worker's memory, whatever was sent.
+    """
+    return {**_settings(retention_ms, limits.max_request_bytes), "compression.type": "uncompressed"}
+
+
+def dead_settings(retention_ms: int, limits: Limits) -> dict[str, str]:
+    """Settings of the dead-letter topic, which takes the largest request with its reasons added."""
+    return _settings(retention_ms, limits.max_request_bytes + SLACK_BYTES)
+
+
+def _settings(retention_ms: int, record_bytes: int) -> dict[str, str]:
+    return {
+        "retention.ms": str(retention_ms),
+        "max.message.bytes": str(max(KAFKA_BATCH_BYTES, record_bytes + SLACK_BYTES)),
+    }
