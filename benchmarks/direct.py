@@ -14,7 +14,7 @@ from embedmq_worker.choose import Budget
 from embedmq_worker.config import Model
 from embedmq_worker.engine.checkpoint import locate
 from embedmq_worker.engine.load import load
-from embedmq_worker.engine.seam import Engine, Options, Slice
+from embedmq_worker.engine.seam import Ask, Engine, Options, Slice
 from msgspec import Struct
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def direct(checkpoint: str) -> Iterator[Direct]:
 
 def by_engine(engine: Engine, texts: Sequence[str], budget: Budget) -> None:
     """Tokenize all, then encode one batch after the other in the order given, each filled as the worker's are."""
-    prepared = engine.prepare([([text], Options()) for text in texts])
+    prepared = engine.prepare([Ask([text], Options()) for text in texts])
     slices = [Slice(each, Options(), 0, 1) for each in prepared]
     for start, stop in fill([sum(each.tokens) for each in prepared], budget):
-        engine.encode(slices[start:stop])
+        engine.launch(slices[start:stop]).collect()
 
 
 def fill(tokens: Sequence[int], budget: Budget) -> Iterator[tuple[int, int]]:

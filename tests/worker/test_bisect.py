@@ -7,11 +7,11 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from embedmq_schemas.requests import Embed, Item
+from embedmq_schemas.requests import Embed
 from embedmq_worker.answer import answer
 from embedmq_worker.bisect import encode_parts, prepare_jobs
-from embedmq_worker.engine.null import NullEngine
-from embedmq_worker.engine.seam import Encoded, ModelFacts, Options, Prepared, Slice
+from embedmq_worker.engine.null import Done, NullEngine
+from embedmq_worker.engine.seam import Ask, ModelFacts, Prepared, Slice
 from embedmq_worker.jobs import Job, Part
 from embedmq_worker.plan import _grave
 from hypothesis import HealthCheck, given, settings
@@ -34,16 +34,19 @@ class Fragile:
     def facts(self) -> ModelFacts:
         return self._null.facts
 
-    def prepare(self, requests: Sequence[tuple[Sequence[Item], Options]]) -> list[Prepared]:
-        if any("poison" in items for items, _ in requests):
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared]:
+        if any("poison" in ask.items for ask in asks):
             raise ValueError("a text that nobody may read")
-        return self._null.prepare(requests)
+        return self._null.prepare(asks)
 
-    def encode(self, batch: Sequence[Slice]) -> list[Encoded]:
+    def launch(self, batch: Sequence[Slice]) -> Done:
         self.batches += 1
         if any(POISON in part.prepared.tokens[part.start : part.stop] for part in batch):
             raise RuntimeError("a text that nobody may read")
-        return self._null.encode(batch)
+        return self._null.launch(batch)
+
+    def free_cache(self) -> None:
+        self._null.free_cache()
 
     def close(self) -> None:
         self._null.close()

@@ -12,7 +12,7 @@ from embedmq_schemas.requests import Embed, StreamReply, TopicReply
 from embedmq_worker.answer import answer
 from embedmq_worker.check import check, check_reply_topic, cost, held_bytes, items_that_fit
 from embedmq_worker.engine.null import NullEngine
-from embedmq_worker.engine.seam import Fault, ModelFacts, Options, Slice
+from embedmq_worker.engine.seam import Ask, Fault, ModelFacts, Options, Slice
 from embedmq_worker.jobs import Cost, Job
 from embedmq_worker.progress import Progress
 from msgspec.structs import replace
@@ -140,8 +140,8 @@ def test_as_many_items_as_are_said_to_fit_do_fit(
     envelope = replace(envelope, item_ids=ids[:fits] if ids else None)
     assert items_that_fit(request, options, engine.facts, envelope, limits) is None
     job = Job(make_record(), Progress("t", 0), envelope, 0.0, Cost(1), request, options)
-    (job.prepared,) = engine.prepare([(request.items, options)])
-    job.encoded.append((0, engine.encode([Slice(job.prepared, options, 0, fits)])[0]))
+    (job.prepared,) = engine.prepare([Ask(request.items, options)])
+    job.encoded.append((0, engine.launch([Slice(job.prepared, options, 0, fits)]).collect()[0]))
     assert len(encode_result(answer(job, engine.facts), codec)) <= limit
 
 
@@ -163,8 +163,8 @@ def test_a_cost_is_no_less_than_what_is_held(item: str | list[int]) -> None:
         found = cost(1_000, request, Options(), ENVELOPE, engine.facts)
         decoded = 10 * (sys.getsizeof(item) + (0 if isinstance(item, str) else 28 * len(item)))
         job = Job(make_record(), Progress("t", 0), ENVELOPE, 0.0, found, request)
-        (job.prepared,) = engine.prepare([(request.items, Options())])
-        job.encoded.append((0, engine.encode([Slice(job.prepared, Options(), 0, 10)])[0]))
+        (job.prepared,) = engine.prepare([Ask(request.items, Options())])
+        job.encoded.append((0, engine.launch([Slice(job.prepared, Options(), 0, 10)]).collect()[0]))
         result = answer(job, engine.facts)
         numbers = 10 * 384 * (32 if encoding == "array" else 4)
         assert found.bytes >= 1_000 + decoded + numbers + 2 * len(encode_result(result))

@@ -11,7 +11,7 @@ from embedmq_worker.config import Model
 from embedmq_worker.engine.checkpoint import locate
 from embedmq_worker.engine.load import load
 from embedmq_worker.engine.padded import PADDING_TOKENS, group_by_length
-from embedmq_worker.engine.seam import Options, Slice
+from embedmq_worker.engine.seam import Ask, Options, Slice
 from embedmq_worker.errors import CheckpointInvalid
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,14 +122,16 @@ def test_the_null_engine_gives_constant_unit_vectors(dtype: str, dimensions: int
     """In every form that a real one has, so that everything around it can be measured."""
     engine = load(Model(checkpoint="null:16"), "cpu")
     options = Options(dtype=dtype, dimensions=dimensions)  # type: ignore[arg-type]  # one of the four
-    (prepared,) = engine.prepare([(["a", "b", [1, 2]], options)])
-    (encoded,) = engine.encode([Slice(prepared, options, 0, 3)])
+    (prepared,) = engine.prepare([Ask(["a", "b", [1, 2]], options)])
+    (encoded,) = engine.launch([Slice(prepared, options, 0, 3)]).collect()
     width = dimensions or 16
     assert encoded.dense is not None
-    assert encoded.dense.shape == (3, -(-width // 8) if dtype == "ubinary" else width)
+    assert encoded.dense.data.shape == (3, -(-width // 8) if dtype == "ubinary" else width)
     if dtype == "int8":
-        assert encoded.scales is not None
-        np.testing.assert_allclose(encoded.dense * encoded.scales[:, None], np.full((3, width), width**-0.5), rtol=1e-6)
+        assert encoded.dense.scales is not None
+        np.testing.assert_allclose(
+            encoded.dense.data * encoded.dense.scales[:, None], np.full((3, width), width**-0.5), rtol=1e-6
+        )
 
 
 @given(st.lists(st.integers(0, 600), max_size=200))

@@ -24,21 +24,21 @@ blocks = arrays(
 def dense(vectors: Floats, options: Options, *, normalizes: bool = False) -> NDArray[np.number]:
     found = finish(vectors, options, normalizes).dense
     assert found is not None
-    return found
+    return found.data
 
 
 @given(blocks)
 def test_int8_and_its_scales_give_back_every_number_within_one_step(vectors: Floats) -> None:
     """Symmetric per row: the largest magnitude is 127, and the error at most half a step of it."""
-    encoded = finish(vectors, Options(dtype="int8"), normalizes=False)
-    assert encoded.dense is not None
-    assert encoded.scales is not None
-    assert (encoded.dense.dtype.name, encoded.scales.dtype.name) == ("int8", "float32")
+    block = finish(vectors, Options(dtype="int8"), normalizes=False).dense
+    assert block is not None
+    assert block.scales is not None
+    assert (block.data.dtype.name, block.scales.dtype.name) == ("int8", "float32")
     largest = np.abs(vectors.astype(np.float64)).max(axis=1, keepdims=True)
-    back = encoded.dense.astype(np.float64) * encoded.scales[:, None]
+    back = block.data.astype(np.float64) * block.scales[:, None]
     assert (np.abs(back - vectors) <= np.maximum(largest, 1e-12) / 127).all()
-    assert (np.abs(encoded.dense).max(axis=1)[largest[:, 0] > 1e-9] == 127).all()
-    assert encoded.dense.min() >= -127
+    assert (np.abs(block.data).max(axis=1)[largest[:, 0] > 1e-9] == 127).all()
+    assert block.data.min() >= -127
 
 
 @given(blocks)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from embedmq_worker.engine.seam import Fault, Options, Prepared
+from embedmq_worker.engine.seam import Ask, Fault, Options, Prepared
 from embedmq_worker.engine.tokens import Texts
 from tokenizers import Tokenizer
 
@@ -38,7 +38,7 @@ def texts() -> Texts:
 
 
 def prepare(texts: Texts, items: Sequence[str | list[int]], options: Options | None = None) -> Prepared:
-    (prepared,) = texts.prepare([(items, options or Options())])
+    (prepared,) = texts.prepare([Ask(items, options or Options())])
     return prepared
 
 
@@ -113,8 +113,8 @@ def test_ids_out_of_the_vocabulary_fail_alone(texts: Texts, ids: list[int]) -> N
 
 def test_requests_of_one_call_keep_apart(texts: Texts, reference: Tokenizer) -> None:
     """Texts and ids mixed, each request with its own options, in order."""
-    requests = [(["a", [7], "b"], Options()), ([[8]], Options()), (["c"], Options(prompt_name="query"))]
-    found = texts.prepare(requests)  # type: ignore[arg-type]  # a list of lists is a sequence of sequences
+    asks = [Ask(["a", [7], "b"], Options()), Ask([[8]], Options()), Ask(["c"], Options(prompt_name="query"))]
+    found = texts.prepare(asks)
     ids = [[row.tolist() for row in prepared.ids or []] for prepared in found]
     assert ids == [
         [expected(reference, "a"), [7], expected(reference, "b")],

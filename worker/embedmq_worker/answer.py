@@ -37,10 +37,11 @@ def _dense(job: Job) -> Tensor | None:
     first = parts[0] if parts else job.encoded[0][1]
     if first.dense is None:
         return None
-    block: Array = np.concatenate([part.dense for part in parts if part.dense is not None]) if parts else first.dense
+    blocks = [part.dense for part in parts or [first] if part.dense is not None]
+    block: Array = np.concatenate([each.data for each in blocks]) if parts else first.dense.data
     scales: list[float] | None = None
-    if first.scales is not None:
-        scales = [float(x) for part in parts or [first] if part.scales is not None for x in part.scales]
+    if first.dense.scales is not None:
+        scales = [float(x) for each in blocks if each.scales is not None for x in each.scales]
     as_rows = job.envelope.codec == "text" or (isinstance(job.request, Embed) and job.request.encoding == "array")
     if not block.flags.c_contiguous:
         block = np.ascontiguousarray(block)

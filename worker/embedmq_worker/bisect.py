@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from embedmq_worker.decode import fail, requests
+from embedmq_worker.decode import asks, fail
 from embedmq_worker.engine.finish import finish
 from embedmq_worker.engine.seam import Encoded, Engine, Fault, Prepared, Slice
 from embedmq_worker.jobs import Cost, Job, Outcome, Part
@@ -42,7 +42,7 @@ async def encode_parts(engine: Engine, parts: Sequence[Part], device: Executor) 
     slices = [Slice(part.job.prepared, part.job.options, part.start, part.stop) for part in parts]
     start_s = time.perf_counter()
     try:
-        encoded = await loop.run_in_executor(device, engine.encode, slices)
+        encoded = await loop.run_in_executor(device, _encode, engine, slices)
     except Exception as error:  # whatever a device throws, only the item at fault may fail
         for half in _halve(parts):
             await encode_parts(engine, half, device)
@@ -56,8 +56,12 @@ async def encode_parts(engine: Engine, parts: Sequence[Part], device: Executor) 
 
 async def _prepare(engine: Engine, jobs: Sequence[Job], threads: Executor) -> list[Prepared]:
     if not engine.facts.tokenizes:
-        return engine.prepare(requests(jobs))
-    return await asyncio.get_running_loop().run_in_executor(threads, engine.prepare, requests(jobs))
+        return engine.prepare(asks(jobs))
+    return await asyncio.get_running_loop().run_in_executor(threads, engine.prepare, asks(jobs))
+
+
+def _encode(engine: Engine, slices: Sequence[Slice]) -> list[Encoded]:
+    return engine.launch(slices).collect()
 
 
 def _halve(parts: Sequence[Part]) -> list[Sequence[Part]]:

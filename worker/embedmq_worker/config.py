@@ -64,6 +64,17 @@ class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
+    memory_budget_bytes: Literal["auto"] | Annotated[int, Meta(ge=MIB)] = "auto"
+    """Most bytes of models held at a time: the least recently used ones make room for others. `auto` takes 80 % of the
+    device's free memory, half of the machine's on a CPU, shared by `--workers N`."""
+    model_wait_s: Seconds = 10.0
+    """How long requests may wait for a model that is not loaded before it takes the place of one that has work."""
+    idle_evict_s: Seconds | None = None
+    """How long an unused model stays loaded, in seconds; left out, only other models' need unloads it."""
+    load_attempts: Positive = 4
+    """How often loading is tried when disk or network fail, before its requests are answered `model_unavailable`."""
+    load_failure_s: Seconds = 60.0
+    """How long requests for a model that could not be loaded are answered at once, before it is tried anew."""
     max_batch_ms: Annotated[float, Meta(gt=0, le=60_000)] = 50.0
     """Device time that one batch may take, by the rate measured at load, in milliseconds."""
     max_batch_tokens: Positive = 16_384
@@ -78,6 +89,8 @@ class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Most tokens held at a time; until they are counted, a token is taken for each character."""
     bulk_share: Annotated[float, Meta(gt=0, le=1)] = 0.75
     """Part of the three bounds above that the bulk lane may fill, so that it never holds up the interactive one."""
+    bulk_min_share: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    """Part of the device's tokens that waiting bulk work gets even while interactive work waits, too."""
     tokenizer_threads: Positive = 2
     """Threads that cut texts into tokens."""
     http: str = "127.0.0.1:9464"
@@ -99,6 +112,13 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Loaded before the worker is ready, and never evicted."""
     shared: bool = False
     """Requests arrive on the shared topics, keyed by model, instead of topics of its own."""
+    heads: list[str] = field(default_factory=list[str])
+    """Further checkpoints of the same transformer with other heads, computed in the same forward pass: a dense, a
+    sparse and a multivector one make a model with three outputs."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What it computes in; `auto` takes the fastest of those that give the same vectors, measured at load."""
+    path: Literal["auto", "packed", "padded", "sentence-transformers"] = "auto"
+    """Which way batches take through the engine; `auto` takes the fastest that gives the reference's vectors."""
     trust_remote_code: bool = False
     """Lets the checkpoint run its own Python code."""
     max_tokens: Positive | None = None

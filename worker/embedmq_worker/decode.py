@@ -10,12 +10,12 @@ from aiokafka import ConsumerRecord
 from embedmq_schemas.codes import CODES
 from embedmq_schemas.envelope import Envelope, Record, Refusal, open_record
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import LANES, Embed, Item, TopicReply
+from embedmq_schemas.requests import LANES, Embed, TopicReply
 from embedmq_schemas.results import Failed
 
 from embedmq_worker.check import check, check_reply_topic, cost, held_bytes, items_that_fit
 from embedmq_worker.config import Config
-from embedmq_worker.engine.seam import Fault, ModelFacts, Options
+from embedmq_worker.engine.seam import Ask, Fault, ModelFacts
 from embedmq_worker.jobs import Cost, Job, Outcome
 from embedmq_worker.progress import Progress
 
@@ -99,6 +99,6 @@ def fail(job: Job, fault: Fault, fits: int | None = None) -> Outcome:
     )
 
 
-def requests(jobs: Sequence[Job]) -> list[tuple[Sequence[Item], Options]]:
+def asks(jobs: Sequence[Job]) -> list[Ask]:
     """What an engine's `prepare` takes."""
-    return [(job.request.items if isinstance(job.request, Embed) else (), job.options) for job in jobs]
+    return [Ask(job.request.items if isinstance(job.request, Embed) else (), job.options) for job in jobs]

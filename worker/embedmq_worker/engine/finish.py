@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embedmq_worker.engine.seam import Encoded, Options
+from embedmq_worker.engine.seam import Block, Encoded, Options
 
 Floats = NDArray[np.float32]
 
@@ -22,18 +22,18 @@ def finish(vectors: Floats, options: Options, normalizes: bool) -> Encoded:
         rows = rows / np.maximum(length, np.float32(1e-12))
     if options.dtype == "float16":
         with np.errstate(over="ignore"):  # what half precision cannot hold is infinite
-            return Encoded(dense=rows.astype(np.float16))
+            return Encoded(dense=Block(rows.astype(np.float16)))
     if options.dtype == "int8":
         return _quantize(rows)
     if options.dtype == "ubinary":
-        return Encoded(dense=np.packbits(rows > 0, axis=1))
+        return Encoded(dense=Block(np.packbits(rows > 0, axis=1)))
     dense = np.ascontiguousarray(rows, np.float32)
     # a view would keep the whole batch in memory for as long as one of its results waits
-    return Encoded(dense=dense if dense.base is None else dense.copy())
+    return Encoded(dense=Block(dense if dense.base is None else dense.copy()))
 
 
 def _quantize(rows: Floats) -> Encoded:
     """Symmetric per row: the largest magnitude becomes 127."""
     safe = np.nan_to_num(rows)
     scales = np.maximum(np.abs(safe).max(axis=1), np.float32(1e-12)) / np.float32(127)
-    return Encoded(dense=np.rint(safe / scales[:, None]).astype(np.int8), scales=scales.astype(np.float32))
+    return Encoded(dense=Block(np.rint(safe / scales[:, None]).astype(np.int8), scales.astype(np.float32)))

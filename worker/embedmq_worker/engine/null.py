@@ -7,16 +7,26 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 import numpy as np
-from embedmq_schemas.requests import Item
 from embedmq_schemas.vectors import Array, row_bytes
 
-from embedmq_worker.engine.seam import Encoded, ModelFacts, Options, Prepared, Slice
+from embedmq_worker.engine.seam import Ask, Block, Encoded, ModelFacts, Prepared, Slice
 from embedmq_worker.errors import CheckpointInvalid
 
 MAX_WIDTH = 65_536
 MAX_BATCH_MS = 60_000
 ROWS = 64
 """Rows kept ready of each dtype, so that a batch of small requests costs nothing at all."""
+
+
+class Done:
+    """A batch that is already computed."""
+
+    def __init__(self, answers: list[Encoded]) -> None:
+        self._answers = answers
+
+    def collect(self) -> list[Encoded]:
+        """Hand the answers out."""
+        return self._answers
 
 
 class NullEngine:
@@ -34,15 +44,18 @@ class NullEngine:
             dimensions=dimensions, max_tokens=max_tokens, vocabulary=2**31 - 1, path="null", tokenizes=False
         )
 
-    def prepare(self, requests: Sequence[tuple[Sequence[Item], Options]]) -> list[Prepared]:
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared]:
         """Count a token per four characters, as a rule of thumb."""
-        return [Prepared([len(item) // 4 + 1 for item in items], None, [], {}) for items, _ in requests]
+        return [Prepared([len(item) // 4 + 1 for item in ask.items], None, [], {}) for ask in asks]
 
-    def encode(self, batch: Sequence[Slice]) -> list[Encoded]:
+    def launch(self, batch: Sequence[Slice]) -> Done:
         """Hand out rows that were made at load."""
         if self._batch_s:
             time.sleep(self._batch_s)
-        return [self._encode(part) for part in batch]
+        return Done([self._encode(part) for part in batch])
+
+    def free_cache(self) -> None:
+        """Nothing to give back."""
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -54,8 +67,8 @@ class NullEngine:
             rows = rows[:, : row_bytes(options.dtype, options.dimensions) // rows.itemsize]
         dense: Array = rows[:count] if count <= ROWS else np.repeat(rows[:1], count, axis=0)
         if options.dtype == "int8":
-            return Encoded(dense=dense, scales=np.full(count, dense.shape[1] ** -0.5 / 127, np.float32))
-        return Encoded(dense=dense)
+            return Encoded(dense=Block(dense, np.full(count, dense.shape[1] ** -0.5 / 127, np.float32)))
+        return Encoded(dense=Block(dense))
 
 
 def parse(rest: str) -> NullEngine:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from embedmq_schemas.requests import Item
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import nn
 
 from embedmq_worker.engine.checkpoint import Checkpoint
 from embedmq_worker.engine.finish import Floats, finish
-from embedmq_worker.engine.seam import Encoded, Ids, ModelFacts, Options, Prepared, Slice
+from embedmq_worker.engine.null import Done
+from embedmq_worker.engine.seam import Ask, Ids, ModelFacts, Prepared, Slice
 from embedmq_worker.engine.tokens import Texts
 
 PADDING_TOKENS = 48
@@ -49,11 +49,14 @@ class PaddedEngine:
             tokens_per_s=self._measure(longest),
         )
 
-    def prepare(self, requests: Sequence[tuple[Sequence[Item], Options]]) -> list[Prepared]:
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared]:
         """Tokenize; see `Texts.prepare`."""
-        return self._texts.prepare(requests)
+        return self._texts.prepare(asks)
 
-    def encode(self, batch: Sequence[Slice]) -> list[Encoded]:
+    def free_cache(self) -> None:
+        """Nothing to give back."""
+
+    def launch(self, batch: Sequence[Slice]) -> Done:
         """One forward pass for each group of like lengths; every slice is finished by its own options."""
         ids = [row for part in batch for row in (part.prepared.ids or [])[part.start : part.stop]]
         vectors = np.full((len(ids), self.facts.dimensions), np.nan, np.float32)
@@ -61,7 +64,7 @@ class PaddedEngine:
             vectors[group] = self._forward([ids[i] for i in group])
         ends = np.cumsum([part.stop - part.start for part in batch])
         parts = np.split(vectors, ends[:-1])
-        return [finish(rows, part.options, self._normalizes) for rows, part in zip(parts, batch, strict=True)]
+        return Done([finish(rows, part.options, self._normalizes) for rows, part in zip(parts, batch, strict=True)])
 
     def close(self) -> None:
         """Let the weights go with the last reference."""

@@ -20,16 +20,25 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     """What one loaded model can do; requests are checked against it before they cost anything."""
 
     dimensions: int
+    """Width of a dense vector; 0 without that output."""
     max_tokens: int
     outputs: tuple[str, ...] = ("dense",)
+    """What `embed` may ask for: `dense`, `sparse`, `multivector`; none of a model that scores."""
     scores: bool = False
+    """Whether it is a cross-encoder."""
+    token_dimensions: int = 0
+    """Width of the vectors of `multivector`."""
     prompts: tuple[str, ...] = ()
     vocabulary: int = 0
     revision: str = ""
     computed_in: str = "float32"
     path: str = ""
-    """Which way through the engine its batches take."""
+    """Which way through the engine its batches take: `packed`, `padded`, `sentence-transformers` or `null`, …"""
+    reason: str = ""
+    """… and why, in one sentence."""
     bytes: int = 0
+    workspace_bytes: int = 0
+    """Most that one batch took beside the weights, measured at load."""
     tokens_per_s: float = float("inf")
     """Measured at load."""
     tokenizes: bool = True
@@ -48,6 +57,14 @@ class Options(Struct, frozen=True, gc=False):
     truncate: bool = True
 
 
+class Ask(Struct, frozen=True, gc=False):
+    """What one request wants computed: items, or the documents that `query` is compared with."""
+
+    items: Sequence[Item]
+    options: Options
+    query: str | None = None
+
+
 class Fault(Struct, frozen=True, gc=False):
     """Why one item, or one request, gets no vector."""
 
@@ -63,6 +80,12 @@ class Prepared(Struct, frozen=True, gc=False):
     """Token ids with the model's special tokens; None from engines that need none."""
     truncated: list[int]
     faults: dict[int, Fault]
+    firsts: list[int] | None = None
+    """Of pairs: how many leading tokens of each row are the query's, special tokens included."""
+    skips: list[int] | None = None
+    """How many leading tokens of each row are a prompt's that the model does not pool; None where it pools all."""
+    texts: list[str | None] | None = None
+    """The texts themselves (prompt included), for the one path that tokenizes on its own."""
 
 
 class Slice(Struct, frozen=True, gc=False):
@@ -74,13 +97,39 @@ class Slice(Struct, frozen=True, gc=False):
     stop: int
 
 
-class Encoded(Struct, frozen=True, gc=False):
-    """The answer to one slice: `dense` is `(stop - start, width)` of the wanted dtype, void where an item failed."""
+class Block(Struct, frozen=True, gc=False):
+    """Rows of numbers of the wanted dtype; `scales`, one a row, belong to `int8` only."""
 
-    dense: Array | None = None
+    data: Array
     scales: NDArray[np.float32] | None = None
+
+
+class Encoded(Struct, frozen=True, gc=False):
+    """The answer to one slice of `n = stop - start` items; void where an item failed (NaN, or 0 in integer types).
+
+    Only what was asked for is there. Arrays own their memory: a view would keep the whole batch alive.
+    """
+
+    dense: Block | None = None
+    """`(n, width)`."""
     sparse: list[Sparse] | None = None
-    multivector: list[Array] | None = None
+    """One an item; empty where it failed."""
+    multivector: list[Block] | None = None
+    """One `(tokens, width)` an item; no rows where it failed."""
+    scores: NDArray[np.float32] | None = None
+    """`(n,)`, of a cross-encoder."""
+
+
+class Running(Protocol):
+    """A batch on the device."""
+
+    def collect(self) -> list[Encoded]:
+        """Wait until it is computed and hand out its answers, slice by slice. Called once, in any one thread.
+
+        Raises:
+            OutOfMemory: the device had too little memory for it.
+        """
+        ...
 
 
 class Engine(Protocol):
@@ -91,12 +140,22 @@ class Engine(Protocol):
         """What it can do."""
         ...
 
-    def prepare(self, requests: Sequence[tuple[Sequence[Item], Options]]) -> list[Prepared]:
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared]:
         """Cut the items of many requests into tokens. Called in any thread."""
         ...
 
-    def encode(self, batch: Sequence[Slice]) -> list[Encoded]:
-        """Compute one batch. Called in the device's thread only."""
+    def launch(self, batch: Sequence[Slice]) -> Running:
+        """Give one batch to the device; returns when the device has it, which on a CPU is when it is computed.
+
+        Called in the device's thread only. Whatever the options of its slices, it is one forward pass.
+
+        Raises:
+            OutOfMemory: the device had too little memory for it.
+        """
+        ...
+
+    def free_cache(self) -> None:
+        """Give back what the allocator keeps for later."""
         ...
 
     def close(self) -> None:
