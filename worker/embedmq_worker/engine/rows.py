@@ -55,6 +55,13 @@ class Raw:
     """`(n,)`, after the model's own activation."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unpackable:
+    """Why a model, or a part of it, cannot take the packed path."""
+
+    reason: str
+
+
 class Forward(Protocol):
     """A loaded model as a function."""
 
