@@ -48,9 +48,9 @@ class Raw:
     sparse: Tensor | None = None
     """`(n, vocabulary)`, mostly zeros."""
     tokens: Tensor | None = None
-    """`(kept, width)` vectors of the tokens that count for late interaction, sequence after sequence, …"""
+    """`(T, width)` a vector for each token of the batch, for late interaction, not normalised either; …"""
     kept: Tensor | None = None
-    """… and `(n,)` how many of them each sequence has."""
+    """… and `(T,)` which of them count; None where all do. Picked out on the host: here, counting would wait."""
     scores: Tensor | None = None
     """`(n,)`, after the model's own activation."""
 
