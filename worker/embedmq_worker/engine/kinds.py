@@ -51,7 +51,7 @@ def kind_of(folder: Path) -> Kind:
     if (kind := TYPES.get(said or "")) is not None:
         return kind
     modules = _read(folder / "modules.json", list[_Module], [])
-    told = [MODULES[name] for name in (module.type.rpartition(".")[2] for module in modules) if name in MODULES]
+    told: list[Kind] = [MODULES[name] for name in (module.type.rpartition(".")[2] for module in modules) if name in MODULES]
     if told:
         return told[0]
     architectures = _read(folder / "config.json", _Architecture, _Architecture()).architectures or []
