@@ -32,9 +32,25 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     """One model on one worker; `wait_s` estimates, by lane, how long a request sent now would wait."""
 
     state: str
+    """`resident`, `loading`, `absent` or `failing`."""
     pinned: bool = False
     bytes: int = 0
     wait_s: dict[str, float] = msgspec.field(default_factory=dict[str, float])
+    path: str = ""
+    """Which way through the engine its batches take, …"""
+    reason: str = ""
+    """… and why."""
+    computed_in: str = ""
+    idle_s: float | None = None
+    """Seconds since its last batch; null before the first."""
+    loads: int = 0
+    evictions: int = 0
+    failures: int = 0
+    """How often it could not be loaded, …"""
+    error: str = ""
+    """… and why it cannot be now."""
+    thrashing: bool = False
+    """Whether it is loaded and evicted so often that the memory budget is too small for what is asked."""
 
 
 class WorkerStatus(Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ from embedmq_schemas import (
 from embedmq_schemas.stub import Stub
 
 ALL: Final = Path(__file__).parent / "golden"
-NEWEST: Final = ALL / "v1"
+NEWEST: Final = ALL / "v2"
 HEX_BYTES_A_LINE: Final = 32
 
 _TIMING = Timing(1.5, 0.25, 8.0)
@@ -173,6 +173,23 @@ STATUS: Final[Mapping[str, ModelEntry | WorkerStatus | Stub]] = {
         models={
             "minilm": ModelStatus(
                 state="resident", pinned=True, bytes=90_000_000, wait_s={"interactive": 0.02, "bulk": 3.5}
+            )
+        },
+    ),
+    "worker-status-residents": WorkerStatus(
+        id="w-2",
+        models={
+            "splade": ModelStatus(
+                state="failing",
+                path="packed",
+                reason="packed: cosine 1.0000 over 24 probes",
+                computed_in="bfloat16",
+                idle_s=12.5,
+                loads=3,
+                evictions=2,
+                failures=1,
+                error="/models/splade: no such folder",
+                thrashing=True,
             )
         },
     ),

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 import numpy as np
+from embedmq_schemas.limits import MIB
 from embedmq_schemas.vectors import Array, row_bytes
+from msgspec import Struct
 
 from embedmq_worker.engine.seam import Ask, Block, Encoded, ModelFacts, Prepared, Slice
 from embedmq_worker.errors import CheckpointInvalid
 
 MAX_WIDTH = 65_536
-MAX_BATCH_MS = 60_000
+MAX_MS = 60_000
+MAX_MIB = 1_048_576
 ROWS = 64
 """Rows kept ready of each dtype, so that a batch of small requests costs nothing at all."""
 
@@ -30,9 +33,9 @@ class Done:
 
 
 class NullEngine:
-    """Constant unit vectors of a given width; `batch_ms` makes each batch take that long."""
+    """Constant unit vectors of a given width; `batch_ms` makes each batch take that long, `mib` poses as that large."""
 
-    def __init__(self, dimensions: int, batch_ms: float = 0.0, max_tokens: int = 8_192) -> None:
+    def __init__(self, dimensions: int, batch_ms: float = 0.0, max_tokens: int = 8_192, mib: int = 0) -> None:
         self._batch_s = batch_ms / 1000
         self._rows: dict[str, Array] = {
             "float32": np.full((ROWS, dimensions), dimensions**-0.5, np.float32),
@@ -41,7 +44,13 @@ class NullEngine:
             "ubinary": np.full((ROWS, row_bytes("ubinary", dimensions)), 255, np.uint8),
         }
         self.facts = ModelFacts(
-            dimensions=dimensions, max_tokens=max_tokens, vocabulary=2**31 - 1, path="null", tokenizes=False
+            dimensions=dimensions,
+            max_tokens=max_tokens,
+            vocabulary=2**31 - 1,
+            path="null",
+            reason="constant vectors, to measure what is around them",
+            bytes=mib * MIB,
+            tokenizes=False,
         )
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared]:
@@ -71,8 +80,17 @@ class NullEngine:
         return Encoded(dense=Block(dense))
 
 
-def parse(rest: str) -> NullEngine:
-    """Read `WIDTH?batch_ms=N`.
+class Form(Struct, frozen=True):
+    """What `null:…` says."""
+
+    dimensions: int
+    batch_ms: float = 0.0
+    load_ms: float = 0.0
+    mib: int = 0
+
+
+def read(rest: str) -> Form:
+    """Read `WIDTH?batch_ms=N&load_ms=N&mib=N`.
 
     Raises:
         CheckpointInvalid: not of that form.
@@ -80,9 +98,24 @@ def parse(rest: str) -> NullEngine:
     width, _, query = rest.partition("?")
     options = parse_qs(query, keep_blank_values=True)
     try:
-        batch_ms = float(options.pop("batch_ms", ["0"])[-1])
-        if options or not 1 <= int(width) <= MAX_WIDTH or not 0 <= batch_ms <= MAX_BATCH_MS:
-            raise ValueError
-        return NullEngine(int(width), batch_ms)
+        form = Form(
+            int(width),
+            float(options.pop("batch_ms", ["0"])[-1]),
+            float(options.pop("load_ms", ["0"])[-1]),
+            int(options.pop("mib", ["0"])[-1]),
+        )
     except ValueError:
-        raise CheckpointInvalid(f"null:{rest}: write null:WIDTH or null:WIDTH?batch_ms=N, as in null:384") from None
+        form = Form(0)
+    times = 0 <= form.batch_ms <= MAX_MS and 0 <= form.load_ms <= MAX_MS
+    if options or not times or not 1 <= form.dimensions <= MAX_WIDTH or not 0 <= form.mib <= MAX_MIB:
+        raise CheckpointInvalid(
+            f"null:{rest}: write null:WIDTH or null:WIDTH?batch_ms=N&load_ms=N&mib=N, as in null:384"
+        )
+    return form
+
+
+def parse(rest: str) -> NullEngine:
+    """Make one, after `load_ms`; raises as `read` does."""
+    form = read(rest)
+    time.sleep(form.load_ms / 1000)
+    return NullEngine(form.dimensions, form.batch_ms, mib=form.mib)
