@@ -7,43 +7,56 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedmq_worker.errors import CheckpointInvalid
+from embedmq_worker.engine import hub, safety, weights
+from embedmq_worker.errors import CheckpointMissing, CheckpointUnsafe
 
 FINGERPRINT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder, or a model of the hub at one revision; `revision` names its content in results."""
+    """A folder that is safe to load; `revision` names its content in results."""
 
     source: str
     revision: str
     hub: bool = False
 
 
-def locate(text: str) -> Checkpoint:
-    """Resolve `package:NAME/FOLDER`, `hf:ORG/NAME@REVISION` or a folder.
+def locate(text: str, *, trust_remote_code: bool = False, endpoint: str | None = None) -> Checkpoint:
+    """Resolve `package:NAME/FOLDER`, `hf:ORG/NAME@REVISION` or a folder; a model of the hub is fetched if need be.
+
+    The revision of a hub's model is its commit, also where a branch or a tag was configured.
 
     Raises:
-        CheckpointInvalid: nothing there, no safetensors, or a hub model without a revision.
+        CheckpointMissing: nothing there, or a shard is not.
+        CheckpointUnsafe: pickled weights, or code of its own that `trust_remote_code` does not allow.
+        CheckpointBroken: configurations that cannot be read.
+        RevisionMissing, CheckpointGated, CheckpointUnreachable: as the hub answers; see `hub.fetch`.
     """
+    from_hub = text.startswith("hf:")
+    folder = hub.fetch(text, code=trust_remote_code, endpoint=endpoint) if from_hub else _folder(text)
+    if not any(folder.rglob("*.safetensors")):
+        raise CheckpointUnsafe(f"{text}: no *.safetensors in {folder}; pickled weights can run code and are not loaded")
+    safety.check(folder, text, trust_remote_code=trust_remote_code)
+    return Checkpoint(str(folder), folder.name if from_hub else _fingerprint(folder, weights.files(folder)))
+
+
+def find(text: str) -> Path | None:
+    """The folder as far as this machine has it: None for a model of the hub that is not in the cache.
+
+    Raises:
+        CheckpointMissing: no such folder or package.
+        RevisionMissing: a model of the hub that is not pinned.
+    """
+    return hub.cached(text) if text.startswith("hf:") else _folder(text)
+
+
+def _folder(text: str) -> Path:
     kind, _, rest = text.partition(":")
-    if kind == "hf":
-        name, _, revision = rest.partition("@")
-        if not name or not revision:
-            raise CheckpointInvalid(
-                f"{text}: pin the revision, as in hf:org/name@0123abc, so that vectors stay the same"
-            )
-        return Checkpoint(name, revision, hub=True)
     folder = _package_folder(text, rest) if kind == "package" else Path(text).expanduser()
     if not folder.is_dir():
-        raise CheckpointInvalid(f"{text}: no such folder ({folder})")
-    weights = sorted(folder.rglob("*.safetensors"))
-    if not weights:
-        raise CheckpointInvalid(
-            f"{text}: no *.safetensors in {folder}; pickled weights can run code and are not loaded"
-        )
-    return Checkpoint(str(folder), _fingerprint(folder, weights))
+        raise CheckpointMissing(f"{text}: no such folder ({folder})")
+    return folder
 
 
 def _package_folder(text: str, rest: str) -> Path:
@@ -53,14 +66,14 @@ def _package_folder(text: str, rest: str) -> Path:
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise CheckpointInvalid(f"{text}: the Python package {package!r} is not installed")
+        raise CheckpointMissing(f"{text}: the Python package {package!r} is not installed")
     return Path(next(iter(spec.submodule_search_locations))) / inner
 
 
-def _fingerprint(folder: Path, weights: list[Path]) -> str:
+def _fingerprint(folder: Path, files: list[Path]) -> str:
     """Name the content: configurations whole, of weights the size and both ends, which is cheap and telling."""
     digest = hashlib.sha256()
-    for path in [*sorted(folder.rglob("*.json")), *weights]:
+    for path in [*sorted(folder.rglob("*.json")), *files]:
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder)} {size}\n".encode())
         with path.open("rb") as file:
