@@ -23,6 +23,9 @@ from embedmq_worker.engine.sparse import splade
 TOKENS, SENTENCE, SCORES, KEPT = "token_embeddings", "sentence_embedding", "scores", "kept"
 """What modules read and write, by sentence-transformers' names; and which tokens count, by ours."""
 
+KNOWN = "sentence_transformers."
+"""A class from elsewhere may compute anything."""
+
 Features = dict[str, Tensor]
 Step = Callable[[Features, Layout], None]
 
@@ -68,8 +71,8 @@ class Heads:
 def open_heads(model: BaseModel) -> Heads | Unpackable:
     """Read the chain behind a model's transformer; a reason where a part of it is unknown here."""
     transformer, *modules = model.children()
-    if not isinstance(transformer, Transformer) or type(transformer) is not Transformer:
-        return Unpackable(f"its first module is a {type(transformer).__name__}, no transformer")
+    if not isinstance(transformer, Transformer) or not type(transformer).__module__.startswith(KNOWN):
+        return Unpackable(f"its first module is a {type(transformer).__name__}, no transformer known here")
     begins, text = transformer.module_output_name, transformer.modality_config.get("text", {})
     read = text.get("method_output_name")
     if begins not in (TOKENS, SCORES) or read not in ("last_hidden_state", "logits") or text.get("method") != "forward":

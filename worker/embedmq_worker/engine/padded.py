@@ -12,8 +12,10 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import nn
 
 from embedmq_worker.engine.checkpoint import Checkpoint
-from embedmq_worker.engine.finish import Floats, finish
+from embedmq_worker.engine.finish import finish
+from embedmq_worker.engine.finished import Floats
 from embedmq_worker.engine.null import Done
+from embedmq_worker.engine.rows import Raw
 from embedmq_worker.engine.seam import Ask, Ids, ModelFacts, Prepared, Slice
 from embedmq_worker.engine.tokens import Texts
 
@@ -59,12 +61,12 @@ class PaddedEngine:
     def launch(self, batch: Sequence[Slice]) -> Done:
         """One forward pass for each group of like lengths; every slice is finished by its own options."""
         ids = [row for part in batch for row in (part.prepared.ids or [])[part.start : part.stop]]
-        vectors = np.full((len(ids), self.facts.dimensions), np.nan, np.float32)
+        ids = [row for row in ids if len(row)]
+        vectors = np.empty((len(ids), self.facts.dimensions), np.float32)
         for group in group_by_length([len(row) for row in ids]):
             vectors[group] = self._forward([ids[i] for i in group])
-        ends = np.cumsum([part.stop - part.start for part in batch])
-        parts = np.split(vectors, ends[:-1])
-        return Done([finish(rows, part.options, self._normalizes) for rows, part in zip(parts, batch, strict=True)])
+        normalizes = frozenset(("dense",) if self._normalizes else ())
+        return Done(finish(Raw(dense=torch.from_numpy(vectors)), batch, normalizes).collect())
 
     def close(self) -> None:
         """Let the weights go with the last reference."""
