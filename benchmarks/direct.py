@@ -1,104 +1,70 @@
-"""How fast is the same encoder with no queue around it? In a process of its own, which waits while ours is measured."""
+"""How fast is our engine with no queue around it?"""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Iterator, Sequence
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, cast
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from embedmq_worker.choose import Budget
 from embedmq_worker.config import Model
-from embedmq_worker.engine.checkpoint import locate
 from embedmq_worker.engine.load import load
-from embedmq_worker.engine.seam import Ask, Engine, Options, Slice
-from msgspec import Struct
+from embedmq_worker.engine.seam import Ask, Encoded, Engine, Prepared
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+from benchmarks.fill import fill, usual
+from benchmarks.work import Work
 
-END_TIMEOUT_S = 10.0
-SENTENCE_TRANSFORMERS_BATCH = 32
-
-
-class Work(Struct, frozen=True):
-    """Texts to encode: with our engine in batches as large as `budget` allows, or without one as
-    sentence-transformers does it.
-    """
-
-    texts: list[str]
-    budget: Budget | None
+Encode = Callable[[Engine, Sequence[Ask], Budget], None]
+TOKENIZER_THREADS, IN_FLIGHT, CHUNK = 4, 2, 256
 
 
 class Direct:
-    """The encoder in another process."""
+    """A loaded engine; called with work, it says how many seconds that took."""
 
-    def __init__(self, connection: Connection[Work, float], pid: int) -> None:
-        self.pid = pid
-        self._connection = connection
+    def __init__(self, model: Model, encode: Encode | None = None, device: str = "auto") -> None:
+        self.engine = load(model, device)
+        self.limit = usual(self.engine.facts.tokens_per_s)
+        self._encode = encode or in_line
 
-    def seconds(self, texts: list[str], budget: Budget | None) -> float:
-        """How long it takes to encode the texts."""
-        self._connection.send(Work(texts, budget))
-        try:
-            return self._connection.recv()
-        except EOFError:
-            raise RuntimeError("the process of the direct encoder has ended; its error is above") from None
-
-
-@contextlib.contextmanager
-def direct(checkpoint: str) -> Iterator[Direct]:
-    """Start the process; it ends here, or with this process."""
-    context = get_context("spawn")
-    here, there = cast("tuple[Connection[Work, float], Connection[float, Work]]", context.Pipe())
-    process = context.Process(target=_serve, args=(there, checkpoint), daemon=True)
-    process.start()
-    there.close()
-    try:
-        yield Direct(here, process.pid or 0)
-    finally:
-        here.close()
-        process.join(END_TIMEOUT_S)
+    def __call__(self, work: Work[Budget | None]) -> float:
+        """Encode all calls, one after the other; the setting is how much goes into one batch."""
+        start_s = time.perf_counter()
+        for call in work.calls:
+            self._encode(self.engine, call, work.setting or self.limit)
+        return time.perf_counter() - start_s
 
 
-def by_engine(engine: Engine, texts: Sequence[str], budget: Budget) -> None:
-    """Tokenize all, then encode one batch after the other in the order given, each filled as the worker's are."""
-    prepared = engine.prepare([Ask([text], Options()) for text in texts])
-    slices = [Slice(each, Options(), 0, 1) for each in prepared]
-    for start, stop in fill([sum(each.tokens) for each in prepared], budget):
-        engine.launch(slices[start:stop]).collect()
+def in_line(engine: Engine, asks: Sequence[Ask], limit: Budget) -> None:
+    """Tokenize all, then encode one batch after the other: on a CPU, which does one thing at a time anyway."""
+    for batch in fill(zip(asks, engine.prepare(asks), strict=True), limit):
+        engine.launch(batch).collect()
 
 
-def fill(tokens: Sequence[int], budget: Budget) -> Iterator[tuple[int, int]]:
-    """Cut a row of texts into batches: a text that does not fit begins the next one."""
-    start = held = 0
-    for index, count in enumerate(tokens):
-        if index > start and (held + count > budget.tokens or index - start == budget.items):
-            yield start, index
-            start, held = index, 0
-        held += count
-    if start < len(tokens):
-        yield start, len(tokens)
+def overlapped(engine: Engine, asks: Sequence[Ask], limit: Budget) -> None:
+    """As a worker does: tokenize in threads, launch in this one, collect in another, two batches on the device."""
+    with ThreadPoolExecutor(TOKENIZER_THREADS) as cutters, ThreadPoolExecutor(1) as collector:
+        running: deque[Future[list[Encoded]]] = deque()
+        for batch in fill(_cut(engine, asks, cutters), limit):
+            if len(running) == IN_FLIGHT:
+                running.popleft().result()
+            running.append(collector.submit(engine.launch(batch).collect))
+        for each in running:
+            each.result()
 
 
-def _serve(connection: Connection[float, Work], checkpoint: str) -> None:
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before transformers is imported: it looks only then
-    from sentence_transformers import SentenceTransformer
+def _cut(engine: Engine, asks: Sequence[Ask], cutters: ThreadPoolExecutor) -> Iterator[tuple[Ask, Prepared]]:
+    """Tokenize some chunks ahead of whoever reads."""
+    waiting: deque[tuple[Sequence[Ask], Future[list[Prepared]]]] = deque()
+    for start in range(0, len(asks), CHUNK):
+        chunk = asks[start : start + CHUNK]
+        waiting.append((chunk, cutters.submit(engine.prepare, chunk)))
+        if len(waiting) > 2 * TOKENIZER_THREADS:
+            yield from _next(waiting)
+    while waiting:
+        yield from _next(waiting)
 
-    engine = load(Model(checkpoint=checkpoint), "auto")
-    plain = SentenceTransformer(locate(checkpoint).source, local_files_only=True)
-    with contextlib.suppress(EOFError, ConnectionError):  # whoever asks has gone
-        while True:
-            connection.send(_timed(engine, plain, connection.recv()))
 
-
-def _timed(engine: Engine, plain: SentenceTransformer, work: Work) -> float:
-    start_s = time.perf_counter()
-    if work.budget is None:
-        plain.encode(work.texts, batch_size=SENTENCE_TRANSFORMERS_BATCH, show_progress_bar=False)
-    else:
-        by_engine(engine, work.texts, work.budget)
-    return time.perf_counter() - start_s
+def _next(waiting: deque[tuple[Sequence[Ask], Future[list[Prepared]]]]) -> Iterator[tuple[Ask, Prepared]]:
+    chunk, future = waiting.popleft()
+    return zip(chunk, future.result(), strict=True)

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import math
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from benchmarks.machine import describe
-from benchmarks.place import Place
 from benchmarks.report import Report, Row
 
 T = TypeVar("T")
 
 
+class Reporting(Protocol):
+    """Where benchmarks run: whatever else it is, it says how far they are."""
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Progress, beside the table."""
+        ...
+
+
+PLACE = TypeVar("PLACE", bound=Reporting)
+SCALE = TypeVar("SCALE")
+
+
+class Skipped(Exception):
+    """Why this machine cannot measure a row; the message says what it would need."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How much is measured. The defaults take about eight minutes on two cores."""
+    """How much is measured. The defaults take about twenty minutes on two cores."""
 
     runs: int = 3
     seconds: float = 4.0
@@ -24,6 +42,17 @@ class Scale:
     warm_s: float = 2.0
     """… and of what they do before the first one: Kafka compiles itself under load."""
     texts: int = 600
+    """Of the rows that encode with MiniLM, …"""
+    long_texts: int = 80
+    """… of those with about 512 tokens each, …"""
+    wide_texts: int = 96
+    """… and of those with models of the size of BERT-base."""
+    online_calls: int = 8
+    queries: int = 8
+    documents: int = 32
+    """Of each query."""
+    record_texts: int = 32
+    """Of each request of `road.bulk`."""
     idle_runs: int = 2
     idle_s: float = 20.0
     idle_settle_s: float = 5.0
@@ -34,14 +63,14 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Generic[PLACE, SCALE]):
     """One measurement and the names of the rows that it yields."""
 
     names: tuple[str, ...]
-    measure: Callable[[Place, Scale], list[Row]]
+    measure: Callable[[PLACE, SCALE], list[Row]]
 
 
-def select(benchmarks: Sequence[Benchmark], prefixes: Sequence[str]) -> list[Benchmark]:
+def select(benchmarks: Sequence[Benchmark[PLACE, SCALE]], prefixes: Sequence[str]) -> list[Benchmark[PLACE, SCALE]]:
     """Those with a row whose name begins with one of the prefixes; all without any.
 
     Raises:
@@ -55,16 +84,26 @@ def select(benchmarks: Sequence[Benchmark], prefixes: Sequence[str]) -> list[Ben
     return [benchmark for benchmark in benchmarks if any(name.startswith(wanted) for name in benchmark.names)]
 
 
-def run(place: Place, benchmarks: Sequence[Benchmark], scale: Scale) -> Report:
-    """Measure all, one after the other. One that fails is an error in the report; the others go on."""
-    report = Report(describe(), [], {})
+def run(place: PLACE, benchmarks: Sequence[Benchmark[PLACE, SCALE]], scale: SCALE, limit_s: float = math.inf) -> Report:
+    """Measure all, one after the other. One that fails is an error in the report; the others go on.
+
+    What has not begun after `limit_s` is skipped.
+    """
+    report = Report(describe(), [], {}, {})
+    end_s = time.monotonic() + limit_s
     for benchmark in benchmarks:
         place.say(", ".join(benchmark.names))
+        start_s = time.monotonic()
         try:
+            if start_s > end_s:
+                raise Skipped(f"{limit_s:g} s were over")
             report.rows.extend(benchmark.measure(place, scale))
+        except Skipped as reason:
+            report.skipped.update(dict.fromkeys(benchmark.names, str(reason)))
         except Exception as error:  # whatever it is, the other rows are still worth having
             place.say(traceback.format_exc())
             report.errors.update(dict.fromkeys(benchmark.names, f"{type(error).__name__}: {error}"))
+        place.say(f"  took {time.monotonic() - start_s:.0f} s")
     return report
 
 

@@ -34,18 +34,35 @@ class Row(Struct, frozen=True, kw_only=True):
     cpu_us: dict[str, dict[str, float]]
     """CPU microseconds for each request, of `ours` and `baseline`, by process; empty where that is not measured.
     A busy machine moves them far less than rates."""
+    goal: float | None = None
+    """What the ratio should reach, or stay below where lower is better."""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the ratio is what it should be; None without a goal."""
+        if self.goal is None or self.ratio is None:
+            return None
+        return self.ratio >= self.goal if self.better == "higher" else self.ratio <= self.goal
 
 
 class Report(Struct, frozen=True, omit_defaults=True):
-    """All rows of one run; `errors` says, by name, why a row is missing."""
+    """All rows of one run; `errors` and `skipped` say, by name, why a row is missing."""
 
     machine: dict[str, str | float]
     rows: list[Row]
     errors: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    """What this machine cannot measure."""
 
 
 def row(
-    name: str, unit: str, better: Better, runs: Sequence[Run], baseline: str | None = None, cpu_us: CpuUs | None = None
+    name: str,
+    unit: str,
+    better: Better,
+    runs: Sequence[Run],
+    baseline: str | None = None,
+    cpu_us: CpuUs | None = None,
+    goal: float | None = None,
 ) -> Row:
     """Summarise the runs of one benchmark."""
     value = median(run.value for run in runs)
@@ -61,6 +78,7 @@ def row(
         ratio=value / baseline_value if baseline_value else None,
         runs=list(runs),
         cpu_us={side: dict(used) for side, used in (cpu_us or {}).items()},
+        goal=goal,
     )
 
 
@@ -70,14 +88,16 @@ def encode(report: Report) -> bytes:
 
 
 def table(report: Report) -> str:
-    """For the terminal: one line a row, with the lowest and highest ratio among its runs."""
-    lines = [_line("", "value", "baseline", "ratio", "of each run", "")]
+    """For the terminal: one line a row, with the lowest and highest ratio among its runs, and what it should be."""
+    lines = [_line("", "value", "baseline", "ratio", "of each run", "goal", "")]
     for row in report.rows:
         ratios = [run.value / run.baseline_value for run in row.runs if run.baseline_value]
         spread = f"{min(ratios):.2f}-{max(ratios):.2f}" if ratios else ""
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        lines.append(_line(row.name, number(row.value), number(row.baseline_value), ratio, spread, row.unit))
+        values = number(row.value), number(row.baseline_value)
+        lines.append(_line(row.name, *values, ratio, spread, number(row.goal), row.unit))
     lines += [f"{name}: FAILED: {error}" for name, error in report.errors.items()]
+    lines += [f"{name}: skipped: {reason}" for name, reason in report.skipped.items()]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -88,5 +108,5 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _line(name: str, value: str, baseline: str, ratio: str, spread: str, unit: str) -> str:
-    return f"{name:34}{value:>12}{baseline:>12}{ratio:>8}{spread:>14}  {unit}"
+def _line(name: str, value: str, baseline: str, ratio: str, spread: str, goal: str, unit: str) -> str:
+    return f"{name:34}{value:>12}{baseline:>12}{ratio:>8}{spread:>14}{goal:>6}  {unit}"

