@@ -16,8 +16,10 @@ from typing import Any, Literal
 import torch
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.base.modules.transformer import TransformerTask
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.sentence_transformer.modules.pooling import PoolingMode
 from sentence_transformers.sparse_encoder.modules import SpladePooling
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
@@ -86,7 +88,7 @@ def _tokenizer(architecture: str) -> PreTrainedTokenizerFast:
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     pieces = [first, pad, last, unknown, mask, *".,!?:;-'", *letters, *(f"##{letter}" for letter in letters), *WORDS]
     ids = {piece: place for place, piece in enumerate(pieces)}
-    backend = Tokenizer(models.WordPiece(vocab=ids, unk_token=unknown, max_input_chars_per_word=50))  # type: ignore[call-arg]  # its stub says Any
+    backend = Tokenizer(models.WordPiece(vocab=ids, unk_token=unknown, max_input_chars_per_word=50))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     one, two = f"{first} $A {last}", f"{first} $A {last} $B:1 {last}:1"
@@ -97,7 +99,7 @@ def _tokenizer(architecture: str) -> PreTrainedTokenizerFast:
     specials = [(token, ids[token]) for token in (first, last)]
     backend.post_processor = processors.TemplateProcessing(single=one, pair=two, special_tokens=specials)
     names = ["input_ids", *(["token_type_ids"] if architecture in _TYPED else []), "attention_mask"]
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers types some
         tokenizer_object=backend,
         bos_token=first,
         cls_token=first,
@@ -160,7 +162,9 @@ def _draw(module: nn.Module, seed: int) -> None:
 def _thin(model: PreTrainedModel) -> None:
     """Let few words of the vocabulary pass, or all sparse vectors would be alike."""
     logits = model(torch.arange(40, 240)[None]).logits
-    model.get_output_embeddings().bias -= logits.quantile(0.99)
+    words = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers types some
+    assert words is not None
+    words.bias.sub_(logits.quantile(0.99))
 
 
 def _model(
@@ -171,15 +175,16 @@ def _model(
     }
     config = AutoConfig.for_model(architecture, **{"vocab_size": len(tokenizer), **tokens, **settings})
     auto = {"sparse": AutoModelForMaskedLM, "cross": AutoModelForSequenceClassification}.get(kind, AutoModel)
-    model: PreTrainedModel = auto.from_config(config)
-    return model.eval()
+    model: PreTrainedModel = auto.from_config(config)  # type: ignore[no-untyped-call]  # as above
+    model.eval()  # type: ignore[no-untyped-call]  # as above
+    return model
 
 
 def make(
     folder: Path,
     architecture: str,
     kind: Kind = "dense",
-    pooling: str | None = None,
+    pooling: PoolingMode | None = None,
     *,
     normalize: bool = True,
     dense: int | None = None,
@@ -211,11 +216,11 @@ def make(
     _draw(model, seed)
     if kind == "sparse":
         _thin(model)
-    task = {"sparse": "fill-mask", "cross": "sequence-classification"}.get(kind, "feature-extraction")
+    tasks: dict[Kind, TransformerTask] = {"sparse": "fill-mask", "cross": "sequence-classification"}
     with tempfile.TemporaryDirectory() as plain:
         model.save_pretrained(plain)
         tokenizer.save_pretrained(plain)
-        transformer = Transformer(plain, transformer_task=task)
+        transformer = Transformer(plain, transformer_task=tasks.get(kind, "feature-extraction"))
     pooling = pooling or ("lasttoken" if architecture == "qwen3" else "mean")
     whole: SentenceTransformer | SparseEncoder | MultiVectorEncoder | CrossEncoder
     if kind == "cross":
@@ -225,7 +230,8 @@ def make(
     elif kind == "multivector":
         whole = MultiVectorEncoder(modules=_late(transformer, seed), device="cpu", prompts=prompts)
     else:
-        chain: list[nn.Module] = [transformer, Pooling(HIDDEN, pooling_mode=pooling, include_prompt=include_prompt)]
+        chain: list[nn.Module] = [transformer]
+        chain += [Pooling(HIDDEN, pooling_mode=pooling, include_prompt=include_prompt)]
         chain += [_dense(HIDDEN, dense, seed)] if dense else []
         chain += [Normalize()] if normalize else []
         whole = SentenceTransformer(modules=chain, device="cpu", prompts=prompts)

@@ -19,7 +19,7 @@ def test_a_layout_gives_every_row_back(rows: list[list[int]]) -> None:
     """Split by its lengths, or cut at its starts, it is the rows as they came."""
     layout = pack([np.array(row, np.int32) for row in rows], CPU)
     starts = layout.starts.tolist()
-    assert [part.tolist() for part in layout.ids.split(layout.lengths)] == rows
+    assert [part.tolist() for part in torch.split(layout.ids, list(layout.lengths))] == rows
     assert [layout.ids[a:b].tolist() for a, b in pairwise(starts)] == rows
 
 

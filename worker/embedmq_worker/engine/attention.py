@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from embedmq_worker.engine.rows import Layout, Unpackable
@@ -41,6 +41,23 @@ class Kernel(Protocol):
         ...
 
 
+class Form(NamedTuple):
+    """A part of a window: `queries` tokens, the first of them `before` places after the first of `keys` tokens."""
+
+    queries: int
+    keys: int
+    before: int
+    window: int
+    causal: bool
+
+    def mask(self, device: torch.device) -> Tensor:
+        """`(queries, keys)`, true where seen."""
+        places = torch.arange(self.before, self.before + self.queries, device=device)
+        away = places[:, None] - torch.arange(self.keys, device=device)
+        near = away.abs() < self.window
+        return near & (away >= 0) if self.causal else near
+
+
 @dataclass(frozen=True, slots=True)
 class Sequences:
     """What one forward pass tells each of its layers."""
@@ -48,7 +65,7 @@ class Sequences:
     layout: Layout
     kernel: Kernel
     longest: int
-    masks: dict[tuple[int, int, int, Pattern], Tensor] = field(default_factory=dict)
+    masks: dict[Form, Tensor] = field(default_factory=dict)
     """Of windows: the same in each layer, so made once a pass, and gone with it."""
 
 
@@ -100,7 +117,9 @@ def choose(device: torch.device, dtype: torch.dtype) -> Kernel | Unpackable:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return Unpackable("this torch has no attention for sequences of mixed lengths (varlen_attn)")
-    return AllAtOnce(varlen_attn, frozenset(inspect.signature(varlen_attn).parameters))
+    # it gives a tuple only if asked for more than the result
+    function = cast("Callable[..., Tensor]", varlen_attn)
+    return AllAtOnce(function, frozenset(inspect.signature(varlen_attn).parameters))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,39 +160,29 @@ class AllAtOnce:
 
 def one_by_one(query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, pattern: Pattern) -> Tensor:
     """One call for each sequence: on a CPU a call costs little beside its arithmetic."""
-    lengths = sequences.layout.lengths
-    options = {"scale": pattern.scale, "enable_gqa": query.shape[1] != key.shape[1]}
+    lengths, grouped = list(sequences.layout.lengths), query.shape[1] != key.shape[1]
+    queries, keys, values = (torch.split(tensor, lengths, 2) for tensor in (query, key, value))
     seen: list[Tensor] = []
-    for parts in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
-        if pattern.window is not None and parts[0].shape[2] > pattern.window:
-            seen.extend(_in_blocks(*parts, sequences, pattern, pattern.window))
+    for q, k, v in zip(queries, keys, values, strict=True):
+        if pattern.window is not None and q.shape[2] > pattern.window:
+            seen.extend(_in_blocks(q, k, v, sequences, pattern, pattern.window))
         else:
-            seen.append(functional.scaled_dot_product_attention(*parts, is_causal=pattern.causal, **options))
+            options = {"is_causal": pattern.causal, "enable_gqa": grouped}
+            seen.append(scaled_dot_product_attention(q, k, v, scale=pattern.scale, **options))
     return torch.cat([part.transpose(1, 2) for part in seen], 1)
 
 
 def _in_blocks(
     query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, pattern: Pattern, window: int
-) -> list[Tensor]:
+) -> Iterator[Tensor]:
     """A window over one long sequence: blocks of queries, each with no more keys than some of them see."""
     length, grouped = query.shape[2], query.shape[1] != key.shape[1]
-    seen: list[Tensor] = []
-    for start in range(0, length, step := max(window, BLOCK_TOKENS)):
+    step = max(window, BLOCK_TOKENS)
+    for start in range(0, length, step):
         stop = min(start + step, length)
         first, last = max(0, start - window + 1), stop if pattern.causal else min(length, stop + window - 1)
-        mask = _mask(sequences, (stop - start, start - first, last - first, pattern), query.device)
-        part = (query[:, :, start:stop], key[:, :, first:last], value[:, :, first:last])
-        seen.append(
-            functional.scaled_dot_product_attention(*part, mask, scale=pattern.scale, enable_gqa=grouped),
-        )
-    return seen
-
-
-def _mask(sequences: Sequences, form: tuple[int, int, int, Pattern], device: torch.device) -> Tensor:
-    """`(queries, keys)`, true where seen; the first query is `before` places after the first key."""
-    if (mask := sequences.masks.get(form)) is None:
-        queries, before, keys, pattern = form
-        away = torch.arange(before, before + queries, device=device)[:, None] - torch.arange(keys, device=device)
-        near = away.abs() < pattern.window
-        mask = sequences.masks[form] = near & (away >= 0) if pattern.causal else near
-    return mask
+        form = Form(stop - start, last - first, start - first, window, pattern.causal)
+        if (mask := sequences.masks.get(form)) is None:
+            mask = sequences.masks[form] = form.mask(query.device)
+        q, k, v = query[:, :, start:stop], key[:, :, first:last], value[:, :, first:last]
+        yield scaled_dot_product_attention(q, k, v, mask, scale=pattern.scale, enable_gqa=grouped)

@@ -105,7 +105,7 @@ def _hindrance(transformer: Transformer, model: object) -> str | None:
     if model.config.get_text_config() is not model.config:
         return f"a {name} is not of text only"
     for part in model.modules():
-        if isinstance(part, PreTrainedModel) and not part.is_backend_compatible():
+        if isinstance(part, PreTrainedModel) and not part._supports_attention_backend:
             return f"the attention of a {type(part).__name__} cannot be exchanged"
     if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
         return f"a {name} takes no positions"

@@ -46,7 +46,7 @@ def pack(
         types[:] = positions >= np.asarray(firsts, np.int32)[owners]
     if skips is not None:
         skipped[:] = skips
-    parts = host.to(device, non_blocking=True).split(sizes)
+    parts = torch.split(host.to(device, non_blocking=True), sizes)
     return Layout(
         ids=parts[0],
         positions=parts[1],

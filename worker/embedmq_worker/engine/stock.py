@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GenericForSequenceClassification
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from embedmq_worker.engine.pooling import sum_rows
 from embedmq_worker.engine.rows import Layout
@@ -27,7 +27,7 @@ class StockHead:
         self._given = _Given()
         self._model = copy.copy(model)
         self._model._modules = {**model._modules, model.base_model_prefix: self._given}
-        self._by_token = model.get_output_embeddings() is not None
+        self._by_token = model.get_output_embeddings() is not None  # type: ignore[no-untyped-call]  # transformers types some
         self._last = isinstance(model, GenericForSequenceClassification)
         self._mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
         self._pad = model.config.pad_token_id
@@ -41,7 +41,7 @@ class StockHead:
             states = self._average(states, layout) if self._mean else states[looked_at]
             output["last_hidden_state"] = states[:, None]
             if output.get("pooler_output") is not None:
-                output["pooler_output"] = self._base.pooler(states[:, None])
+                output["pooler_output"] = self._base.get_submodule("pooler")(states[:, None])
             ids = layout.ids[looked_at][:, None]
         self._given.output = output
         try:
