@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,15 @@ def test_random_weights_are_seen_where_the_log_is_quiet(bert: Path, monkeypatch:
             opened(bert)
     finally:
         logger.setLevel(level)
+
+
+def test_a_model_that_loads_beside_a_broken_one_is_none_the_worse(bert: Path, original: Path) -> None:
+    """Each thread reads its own report."""
+    change(bert / "model.safetensors", **{LAYER: None})
+    with ThreadPoolExecutor(2) as threads:
+        broken, sound = [threads.submit(opened, folder) for folder in (bert, original)]
+        assert isinstance(broken.exception(), CheckpointBroken)
+        assert sound.exception() is None
 
 
 def test_a_pooler_that_nobody_asks_may_be_missing(bert: Path) -> None:

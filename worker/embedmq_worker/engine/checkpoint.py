@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedmq_worker.engine import hub, safety, weights
+from embedmq_worker.config import Model
+from embedmq_worker.engine import hub, null, safety, weights
 from embedmq_worker.errors import CheckpointMissing, CheckpointUnsafe
 
 FINGERPRINT_BYTES = 1024 * 1024
@@ -33,12 +35,22 @@ def locate(text: str, *, trust_remote_code: bool = False, endpoint: str | None =
         CheckpointBroken: configurations that cannot be read.
         RevisionMissing, CheckpointGated, CheckpointUnreachable: as the hub answers; see `hub.fetch`.
     """
-    from_hub = text.startswith("hf:")
-    folder = hub.fetch(text, code=trust_remote_code, endpoint=endpoint) if from_hub else _folder(text)
+    if text.startswith("hf:"):
+        return examine(hub.fetch(text, code=trust_remote_code, endpoint=endpoint), text, trust_remote_code)
+    return examine(_folder(text), text, trust_remote_code)
+
+
+def examine(folder: Path, text: str, trust_remote_code: bool) -> Checkpoint:
+    """The checkpoint in a folder that `find` found, if it is safe to load.
+
+    Raises:
+        CheckpointUnsafe, CheckpointMissing, CheckpointBroken: as `locate`.
+    """
     if not any(folder.rglob("*.safetensors")):
         raise CheckpointUnsafe(f"{text}: no *.safetensors in {folder}; pickled weights can run code and are not loaded")
     safety.check(folder, text, trust_remote_code=trust_remote_code)
-    return Checkpoint(str(folder), folder.name if from_hub else _fingerprint(folder, weights.files(folder)))
+    files = weights.files(folder)
+    return Checkpoint(str(folder), folder.name if text.startswith("hf:") else _fingerprint(folder, files))
 
 
 def find(text: str) -> Path | None:
@@ -49,6 +61,19 @@ def find(text: str) -> Path | None:
         RevisionMissing: a model of the hub that is not pinned.
     """
     return hub.cached(text) if text.startswith("hf:") else _folder(text)
+
+
+def size_bytes(model: Model, where: Callable[[str], Path | None]) -> int:
+    """Bytes of a configured model's weights, heads included, in memory; 0 where `where` (`find`, say) has no folder.
+
+    Raises:
+        CheckpointMissing, CheckpointBroken: as `weights.size_bytes`; and what `where` raises.
+    """
+    kind, _, rest = model.checkpoint.partition(":")
+    if kind == "null":
+        return null.parse(rest).facts.bytes
+    folders = [where(text) for text in (model.checkpoint, *model.heads)]
+    return sum(weights.size_bytes(folder, model.dtype) for folder in folders if folder is not None)
 
 
 def _folder(text: str) -> Path:
