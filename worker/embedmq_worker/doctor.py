@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from embedmq_schemas.check import Check
 from embedmq_schemas.invocation import Invocation
+from embedmq_schemas.limits import MIB
 
-from embedmq_worker.config import Config
+from embedmq_worker.config import Config, Model
 from embedmq_worker.configuration import load
-from embedmq_worker.engine import devices, null
-from embedmq_worker.engine.checkpoint import locate
-from embedmq_worker.errors import CheckpointInvalid, ConfigInvalid
+from embedmq_worker.engine import checkpoint, devices, null, weights
+from embedmq_worker.engine.kinds import kind_of
+from embedmq_worker.errors import ConfigInvalid, WorkerError
 from embedmq_worker.flags import environment
+from embedmq_worker.memory import budget_bytes
 
 
 def checks(invocation: Invocation) -> Iterable[Check]:
@@ -33,30 +35,66 @@ def checks(invocation: Invocation) -> Iterable[Check]:
     yield Check(name="configuration", ok=True, found=f"{invocation.config}: {len(config.models)} model(s)")
     yield from _models(config)
     yield _http(config.worker.http)
-    if any(not model.checkpoint.startswith("null:") for model in config.models.values()):
-        yield device(config.worker.device, devices.present())
+    if all(model.checkpoint.startswith("null:") for model in config.models.values()):
+        return
+    present = devices.present()
+    found = device(config.worker.device, present)
+    yield found
+    if found.ok:
+        yield _memory(config)
 
 
 def _models(config: Config) -> Iterator[Check]:
     for name, model in config.models.items():
-        try:
-            found = _locate(model.checkpoint)
-        except CheckpointInvalid as error:
-            remedy = f"correct models.{name}.checkpoint in the configuration, or put the files there"
-            yield Check(name=f"model {name}", ok=False, found=str(error), remedy=remedy)
-        else:
-            yield Check(name=f"model {name}", ok=True, found=found)
+        for text in [model.checkpoint, *model.heads]:
+            try:
+                found, ok, remedy = _look(text, model), True, ""
+            except WorkerError as error:
+                remedy = f"correct models.{name}.checkpoint in the configuration, or put the files there"
+                found, ok = str(error), False
+            yield Check(name=f"model {name}", ok=ok, found=found, remedy=remedy)
 
 
-def _locate(text: str) -> str:
-    """Where a checkpoint is, as far as can be said without loading it, or going to the hub for it."""
+def _look(text: str, model: Model) -> str:
+    """Where a checkpoint is and what it is, without loading it, or going to the hub for it."""
     kind, _, rest = text.partition(":")
     if kind == "null":
         return f"{text}: vectors of {null.parse(rest).facts.dimensions} equal numbers, to measure"
-    checkpoint = locate(text)
-    if checkpoint.hub:
-        return f"{text}: from the hub when the worker starts, unless it was fetched before"
-    return f"safetensors in {checkpoint.source}, revision {checkpoint.revision}"
+    folder = checkpoint.find(text)
+    if folder is None:
+        return f"{text}: not in the cache; fetched from the hub when a worker first needs it"
+    revision = checkpoint.examine(folder, text, model.trust_remote_code).revision
+    mib = weights.size_bytes(folder, model.dtype) / MIB
+    return f"{kind_of(folder)} of {mib:,.0f} MiB, safetensors in {folder}, revision {revision}"
+
+
+def _memory(config: Config) -> Check:
+    budget = budget_bytes(config.worker.memory_budget_bytes, config.worker.device, 1)
+    sizes = {name: _size_bytes(model) for name, model in config.models.items()}
+    return memory(sizes, {name for name, model in config.models.items() if model.pinned}, budget)
+
+
+def _size_bytes(model: Model) -> int:
+    """Bytes of weights; 0 where they are not here, or not sound, which has been said already."""
+    try:
+        return checkpoint.size_bytes(model, checkpoint.find)
+    except WorkerError:
+        return 0
+
+
+def memory(sizes: Mapping[str, int], pinned: Collection[str], budget: int) -> Check:
+    """Whether the pinned models fit into the budget together, and each other one beside them. Pure.
+
+    `sizes`: bytes of each model's weights; what a batch takes beside them is known only when a model is loaded.
+    """
+    held = sum(sizes[name] for name in pinned)
+    room = f"{held / MIB:,.0f} of {budget / MIB:,.0f} MiB hold the weights of {len(pinned)} pinned model(s)"
+    late = sorted(name for name, size in sizes.items() if name not in pinned and held + size > budget)
+    if held <= budget and not late:
+        return Check(name="memory", ok=True, found=room)
+    found = f"{room}; too little is left for {', '.join(late)}" if held <= budget else f"{room}, which is too little"
+    remedy = "pin fewer models, compute in bfloat16, or raise worker.memory_budget_bytes"
+    return Check(name="memory", ok=False, found=found, remedy=remedy)
 
 
 def _http(address: str) -> Check:
