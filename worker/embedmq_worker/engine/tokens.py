@@ -1,91 +1,122 @@
-"""How do texts become token ids, and which of them were cut?"""
+"""How do texts become token ids, which of them were cut, and which cannot be tokenized?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
-from embedmq_schemas.requests import Item
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
-from embedmq_worker.engine.seam import Ask, Fault, Ids, Options, Prepared
-
-CHARACTERS_PER_TOKEN = 16
-"""Texts are cut at this many characters per token first, so that a whole book costs no more than a page."""
-
-SETTLED_TOKENS = 128
-"""A cut text is trusted when this many tokens lie behind the last one kept: no tokenizer makes more of one word."""
+from embedmq_worker.engine.bounded import Bounded, Row, Side
+from embedmq_worker.engine.pairs import encode_pairs
+from embedmq_worker.engine.prompts import PromptLengths, Prompts
+from embedmq_worker.engine.seam import Ask, Fault, Ids, Prepared
 
 NO_IDS: Ids = np.empty(0, np.int32)
 
+NO_UNICODE = Fault("malformed", "half of a surrogate pair is no character: send the text as valid Unicode")
+
 
 class Texts:
-    """One model's tokenizer, with its prompts. Thread-safe: the tokenizer's state is set once."""
+    """One model's tokenizer, with its prompts. Thread-safe."""
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int, vocabulary: int, prompts: Mapping[str, str]) -> None:
-        tokenizer.enable_truncation(max_tokens)
-        tokenizer.no_padding()
-        self._tokenizer = tokenizer
-        self._max_tokens = max_tokens
-        self._max_characters = max_tokens * CHARACTERS_PER_TOKEN
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_tokens: int,
+        vocabulary: int,
+        prompts: Mapping[str, str],
+        *,
+        default_prompt: str | None = None,
+        unpooled_but: Collection[int] | None = None,
+        side: Side = "right",
+    ) -> None:
+        """Set the tokenizer's state, once.
+
+        Args:
+            tokenizer: This one's own: others must not change its state.
+            max_tokens: Most of one row, special ones included.
+            vocabulary: Token ids below this one are known.
+            prompts: By name.
+            default_prompt: Name of the one for requests that name none.
+            unpooled_but: Of a model that does not pool its prompts: its special tokens, which no prompt ends with.
+            side: Which end of a long text is cut off.
+        """
+        self._bounded = Bounded(tokenizer, max_tokens, side)
         self._vocabulary = vocabulary
-        self._prompts = prompts
+        self._prompts = Prompts(prompts, default_prompt)
+        self._lengths = None if unpooled_but is None else PromptLengths(tokenizer, unpooled_but)
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared]:
         """Tokenize the texts of many requests in one call, since one call per text costs half as much again."""
-        texts = [(self._prompt(ask.options), item) for ask in asks for item in ask.items if isinstance(item, str)]
-        encodings = iter(self._encode(texts))
-        return [self._prepare(ask.items, ask.options, encodings) for ask in asks]
+        prompts = [self._prompts.text(ask.options) for ask in asks]
+        texts: list[tuple[str, str]] = []
+        pairs: list[tuple[str, str]] = []
+        for ask, prompt in zip(asks, prompts, strict=True):
+            kind, before = (texts, prompt) if ask.query is None else (pairs, prompt + ask.query)
+            kind += [(before, item) for item in ask.items if isinstance(item, str)]
+        singles = iter(self._bounded.encode(texts) if texts else [])
+        doubles = iter(encode_pairs(self._bounded, pairs) if pairs else [])
+        return [
+            self._prepare(ask, prompt, singles if ask.query is None else doubles)
+            for ask, prompt in zip(asks, prompts, strict=True)
+        ]
 
-    def _prompt(self, options: Options) -> str:
-        if options.prompt is not None:
-            return options.prompt
-        return self._prompts[options.prompt_name] if options.prompt_name is not None else ""
-
-    def _encode(self, texts: list[tuple[str, str]]) -> list[tuple[Encoding, bool]]:
-        """Ids of prompts with their texts, and whether they were cut.
-
-        Where so few tokens lie behind the last one kept that the cut by characters may have changed it (a word that
-        was cut in two is another word), the text is done again, whole.
-        """
-        limit = self._max_characters
-        encodings = self._tokenizer.encode_batch_fast([(prompt + text[:limit])[:limit] for prompt, text in texts])
-        done: list[tuple[Encoding, bool]] = []
-        for (prompt, text), encoding in zip(texts, encodings, strict=True):
-            whole = encoding
-            if len(prompt) + len(text) > limit and _tokens_behind(encoding) < SETTLED_TOKENS:
-                whole = self._tokenizer.encode_batch_fast([prompt + text])[0]
-            done.append((whole, len(whole.ids) >= self._max_tokens and bool(whole.overflowing)))
-        return done
-
-    def _prepare(self, items: Sequence[Item], options: Options, encodings: Iterator[tuple[Encoding, bool]]) -> Prepared:
-        prepared = Prepared([], [], [], {})
-        for index, item in enumerate(items):
-            ids, cut = self._ids(item, encodings)
-            fault = ids if isinstance(ids, Fault) else None
-            if cut and not options.truncate:
-                fault = Fault(
-                    "too_long", f"item {index} has more than the model's {self._max_tokens} tokens: shorten it"
-                )
+    def _prepare(self, ask: Ask, prompt: str, rows: Iterator[Row | None]) -> Prepared:
+        tokens, ids, firsts = list[int](), list[Ids](), list[int]()
+        truncated, faults = list[int](), dict[int, Fault]()
+        for index, item in enumerate(ask.items):
+            first = 0
+            if isinstance(item, str):
+                row = next(rows)
+                found: Ids | Fault = NO_UNICODE if row is None else np.array(row.encoding.ids, np.int32)
+                cut = row is not None and row.cut
+                if row is not None and ask.query is not None:
+                    first = _first(row.encoding.type_ids)
+            else:
+                found, cut = self._given(item)
+            if isinstance(found, Fault):
+                faults[index], found = found, NO_IDS
+            elif cut and not ask.options.truncate:
+                faults[index], found = self._too_long(index), NO_IDS
+            elif not len(found):
+                faults[index] = Fault("malformed", f"item {index}: this model's tokenizer makes no tokens of it")
             elif cut:
-                prepared.truncated.append(index)
-            if fault is not None:
-                prepared.faults[index] = fault
-            kept = NO_IDS if isinstance(ids, Fault) or fault is not None else ids
-            prepared.tokens.append(len(kept))
-            cast("list[Ids]", prepared.ids).append(kept)
-        return prepared
+                truncated.append(index)
+            tokens.append(len(found))
+            ids.append(found)
+            firsts.append(first if len(found) else 0)
+        return Prepared(
+            tokens,
+            ids,
+            truncated,
+            faults,
+            firsts=None if ask.query is None else firsts,
+            skips=self._skips(ask, prompt),
+        )
 
-    def _ids(self, item: Item, encodings: Iterator[tuple[Encoding, bool]]) -> tuple[Ids | Fault, bool]:
-        if isinstance(item, str):
-            encoding, cut = next(encodings)
-            return np.array(encoding.ids, np.int32), cut
+    def _given(self, item: Sequence[int]) -> tuple[Ids | Fault, bool]:
+        """Token ids, of one who tokenizes alone and has added the special ones."""
         if not item or min(item) < 0 or max(item) >= self._vocabulary:
             return Fault("malformed", f"token ids must be 0 to {self._vocabulary - 1}, at least one"), False
-        return np.array(item[: self._max_tokens], np.int32), len(item) > self._max_tokens
+        most = self._bounded.max_tokens
+        return np.array(item[:most], np.int32), len(item) > most
+
+    def _too_long(self, index: int) -> Fault:
+        return Fault(
+            "too_long", f"item {index} has more than the model's {self._bounded.max_tokens} tokens: shorten it"
+        )
+
+    def _skips(self, ask: Ask, prompt: str) -> list[int] | None:
+        if self._lengths is None or not prompt:
+            return None
+        try:
+            skip = self._lengths.measure(prompt)
+        except TypeError:  # no Unicode: every text has its fault
+            return None
+        return [skip if isinstance(item, str) else 0 for item in ask.items]
 
 
-def _tokens_behind(encoding: Encoding) -> int:
-    """How many tokens did not fit."""
-    return sum(len(rest.ids) for rest in encoding.overflowing)
+def _first(types: list[int]) -> int:
+    """How many leading tokens are of type 0: the query's."""
+    return types.index(1) if 1 in types else len(types)
