@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 from embedmq_worker.config import Model
 from embedmq_worker.engine.load import load
-from embedmq_worker.engine.padded import PADDING_TOKENS, group_by_length
 from embedmq_worker.engine.seam import Ask, Options, Slice
 from embedmq_worker.errors import CheckpointInvalid
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "toaster"])
@@ -46,13 +43,3 @@ def test_the_null_engine_gives_constant_unit_vectors(dtype: str, dimensions: int
         np.testing.assert_allclose(
             encoded.dense.data * encoded.dense.scales[:, None], np.full((3, width), width**-0.5), rtol=1e-6
         )
-
-
-@given(st.lists(st.integers(0, 600), max_size=200))
-def test_groups_of_like_length_have_every_row_once_and_little_padding(lengths: list[int]) -> None:
-    """Rows without a token are left out; no group is padded by more than a pass costs."""
-    groups = list(group_by_length(lengths))
-    assert sorted(i for group in groups for i in group) == [i for i, length in enumerate(lengths) if length]
-    for group in groups:
-        longest = max(lengths[i] for i in group)
-        assert sum(longest - lengths[i] for i in group) <= PADDING_TOKENS

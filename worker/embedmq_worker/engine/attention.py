@@ -167,8 +167,10 @@ def one_by_one(query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, 
         if pattern.window is not None and q.shape[2] > pattern.window:
             seen.extend(_in_blocks(q, k, v, sequences, pattern, pattern.window))
         else:
-            options = {"is_causal": pattern.causal, "enable_gqa": grouped}
-            seen.append(scaled_dot_product_attention(q, k, v, scale=pattern.scale, **options))
+            whole = scaled_dot_product_attention(
+                q, k, v, is_causal=pattern.causal, scale=pattern.scale, enable_gqa=grouped
+            )
+            seen.append(whole)
     return torch.cat([part.transpose(1, 2) for part in seen], 1)
 
 
