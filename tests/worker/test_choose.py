@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 
 import pytest
 from embedmq_schemas.requests import LANES, Lane
-from embedmq_worker.choose import Budget, Queue, budget, choose
+from embedmq_worker.choose import Budget, Chooser, Queue, budget
 from embedmq_worker.jobs import Batch, Job
 from embedmq_worker.progress import Progress
 from embedmq_worker.waiting import Waiting
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import structs
 
 from tests.worker.jobs import make_job
 
 MODELS = ("m", "n")
+TENANTS = ("", "a", "b")
 BUDGETS = {"m": Budget(tokens=20, items=4), "n": Budget(tokens=7, items=100)}
+
+
+def make_chooser() -> Chooser:
+    return Chooser(bulk_min_share=0.1, max_batch_ms=50, quantum_tokens=5)
 
 
 class BatchChoice(RuleBasedStateMachine):
@@ -27,7 +33,8 @@ class BatchChoice(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.waiting = Waiting(BUDGETS)
+        self.resident = {"m"}
+        self.waiting = Waiting(BUDGETS, make_chooser(), lambda model: model in self.resident)
         self.now_s = 0.0
         self.items: list[tuple[Job, int]] = []
         self.partitions = [Progress("t", n) for n in range(3)]
@@ -42,59 +49,75 @@ class BatchChoice(RuleBasedStateMachine):
     @rule(
         model=st.sampled_from(MODELS),
         lane=st.sampled_from(LANES),
+        tenant=st.sampled_from(TENANTS),
         counts=st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=3),
         partition=st.integers(0, 2),
         wait_s=st.sampled_from([0.0, 1.0]),
     )
-    def arrive(self, model: str, lane: Lane, counts: list[list[int]], partition: int, wait_s: float) -> None:
+    def arrive(
+        self, model: str, lane: Lane, tenant: str, counts: list[list[int]], partition: int, wait_s: float
+    ) -> None:
         self.now_s += wait_s
         progress = self.partitions[partition]
         jobs = [make_job("id", c, model=model, lane=lane, arrived_s=self.now_s, progress=progress) for c in counts]
+        jobs = [of_tenant(job, tenant) for job in jobs]
         self.waiting.put(jobs)
         self.jobs += jobs
         self.items += [(job, i) for job in jobs for i in range(len(job.prepared.tokens))]
 
-    @precondition(lambda self: self.items)
+    @rule(model=st.sampled_from(MODELS))
+    def come_or_go(self, model: str) -> None:
+        """A model is loaded or evicted."""
+        self.resident ^= {model}
+        self.waiting.poke()
+
+    @precondition(lambda self: any(job.envelope.model in self.resident for job, _ in self.items))
     @rule()
     def take(self) -> None:
         batch = self.loop.run_until_complete(self.waiting.take())
         assert batch is not None
         assert batch.parts, "a batch of nothing would be taken for ever"
+        assert batch.model in self.resident
         taken = [(part.job, i) for part in batch.parts for i in range(part.start, part.stop)]
-        oldest_s = min(job.arrived_s for job, _ in self.items)
-        assert taken[0][0].arrived_s == oldest_s, "first come, first served"
         assert {job.envelope.model for job, _ in taken} == {batch.model}
-        arrivals = [job.arrived_s for job, _ in taken]
-        assert arrivals == sorted(arrivals), "across lanes, too"
+        self.check_leader(batch, taken)
         weights = [job.prepared.tokens[i] for job, i in taken]
         limit = BUDGETS[batch.model]
         assert (batch.items, batch.tokens) == (len(taken), sum(weights))
         assert len(taken) <= limit.items
         assert sum(weights) <= limit.tokens or len(taken) == 1
-        self.check_fullness(batch, taken, weights)
         for job, i in taken:
             assert (job, i) in self.items, "twice, or dropped before"
+            head = next(entry for entry in self.items if key(entry[0]) == key(job))
+            assert head == (job, i), "the order of one model, lane and tenant is kept"
             self.items.remove((job, i))
             self.dispatched[id(job)].append(i)
+        self.check_fullness(batch, weights)
         self.last = batch
 
-    def check_fullness(self, batch: Batch, taken: list[tuple[Job, int]], weights: list[int]) -> None:
-        """What stays behind of this model's oldest arrival would not have fitted."""
-        left = [(job, i) for job, i in self.items if job.envelope.model == batch.model and (job, i) not in taken]
-        if left:
-            soonest_s = min(job.arrived_s for job, _ in left)
-            nexts = [job.prepared.tokens[i] for job, i in left if job.arrived_s == soonest_s]
-            limit = BUDGETS[batch.model]
-            assert len(taken) == limit.items or sum(weights) + max(nexts) > limit.tokens
+    def check_leader(self, batch: Batch, taken: list[tuple[Job, int]]) -> None:
+        """The model is that of the oldest job of the lane that leads."""
+        lane = taken[0][0].envelope.lane
+        oldest_s = {
+            model: min(found)
+            for model in self.resident
+            if (found := [job.arrived_s for job, _ in self.items if key(job)[:2] == (model, lane)])
+        }
+        assert oldest_s[batch.model] == min(oldest_s.values())
+
+    def check_fullness(self, batch: Batch, weights: list[int]) -> None:
+        """A batch leaves something of its model behind only if the next item of some tenant does not fit."""
+        left = [job.prepared.tokens[i] for job, i in self.items if job.envelope.model == batch.model]
+        limit = BUDGETS[batch.model]
+        assert not left or batch.items == limit.items or sum(weights) + max(left) > limit.tokens
 
     @precondition(lambda self: self.last is not None)
     @rule()
     def expire_the_head(self) -> None:
         """A job whose first part was taken too late is forgotten."""
         assert self.last is not None
-        part = self.last.parts[-1]
-        job = part.job
-        if part.start == 0:
+        job = self.last.parts[-1].job
+        if self.last.parts[-1].start == 0:
             self.waiting.drop(job)
             self.forget(job)
         self.last = None
@@ -113,6 +136,16 @@ class BatchChoice(RuleBasedStateMachine):
             self.forget(job)
         self.last = None
 
+    @rule(model=st.sampled_from(MODELS))
+    def withdraw(self, model: str) -> None:
+        """All that waits for a model that will not come goes, begun or not."""
+        expected = {id(job) for job, _ in self.items if job.envelope.model == model}
+        withdrawn = self.waiting.withdraw(model)
+        assert {id(job) for job in withdrawn} == expected
+        for job in withdrawn:
+            self.forget(job)
+        self.last = None
+
     def forget(self, job: Job) -> None:
         self.dropped.add(id(job))
         self.items = [(other, i) for other, i in self.items if other is not job]
@@ -128,23 +161,37 @@ class BatchChoice(RuleBasedStateMachine):
 
     @invariant()
     def what_waits_is_what_is_said_to_wait(self) -> None:
+        jobs = {id(job): job for job, _ in self.items}.values()
         for model in MODELS:
             for lane in LANES:
-                waiting = {id(j): j for j, _ in self.items if (j.envelope.model, j.envelope.lane) == (model, lane)}
-                assert self.waiting.wait_tokens(model, lane) == sum(job.cost.tokens for job in waiting.values())
+                waiting = [job for job in jobs if key(job)[:2] == (model, lane)]
+                assert self.waiting.wait_tokens(model, lane) == sum(job.cost.tokens for job in waiting)
+        oldest_s: dict[str, float] = {}
+        for job in jobs:
+            oldest_s[job.envelope.model] = min(job.arrived_s, oldest_s.get(job.envelope.model, job.arrived_s))
+        assert {demand.model: demand.oldest_s for demand in self.waiting.demands()} == oldest_s
 
 
 TestBatchChoice = BatchChoice.TestCase
 TestBatchChoice.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 
 
-def queue(*jobs: Job, lane: Lane = "interactive", model: str = "m") -> Queue:
-    return Queue(model, lane, list(jobs))
+def key(job: Job) -> tuple[str, Lane, str]:
+    return job.envelope.model, job.envelope.lane, job.envelope.tenant
+
+
+def of_tenant(job: Job, tenant: str) -> Job:
+    job.envelope = structs.replace(job.envelope, tenant=tenant)
+    return job
+
+
+def queue(*jobs: Job, lane: Lane = "interactive", model: str = "m", tenant: str = "") -> Queue:
+    return Queue(model, lane, tenant, deque(jobs))
 
 
 def test_a_first_item_larger_than_the_budget_goes_alone() -> None:
     """Nothing waits for ever for a budget it will never fit."""
-    batch = choose([queue(make_job("a", [50, 1]))], BUDGETS, 1.0)
+    batch = make_chooser().choose([queue(make_job("a", [50, 1]))], BUDGETS, 1.0)
     assert batch is not None
     assert [(part.start, part.stop) for part in batch.parts] == [(0, 1)]
 
@@ -152,25 +199,34 @@ def test_a_first_item_larger_than_the_budget_goes_alone() -> None:
 def test_a_request_is_split_between_items_where_the_budget_ends() -> None:
     """The rest of it comes first in the next batch."""
     first, second = make_job("a", [8, 8]), make_job("b", [3, 8])
-    batch = choose([queue(first, second)], BUDGETS, 1.0)
+    batch = make_chooser().choose([queue(first, second)], BUDGETS, 1.0)
     assert batch is not None
     assert [(part.job.envelope.id, part.start, part.stop) for part in batch.parts] == [("a", 0, 2), ("b", 0, 1)]
     assert (batch.items, batch.tokens) == (3, 19)
 
 
-def test_lanes_are_merged_by_arrival() -> None:
-    """First come, first served, whichever lane: neither lane starves the other here."""
-    interactive = queue(make_job("i1", arrived_s=1.0), make_job("i2", arrived_s=3.0))
-    bulk = queue(make_job("b1", arrived_s=2.0, lane="bulk"), lane="bulk")
-    batch = choose([bulk, interactive], BUDGETS, 9.0)
+def test_a_live_request_goes_before_an_older_one_of_bulk_and_takes_it_along() -> None:
+    """Interactive leads; what is left of the budget goes to the same model's bulk."""
+    interactive = queue(make_job("i1", arrived_s=2.0), make_job("i2", arrived_s=3.0))
+    bulk = queue(make_job("b1", arrived_s=1.0, lane="bulk"), lane="bulk")
+    batch = make_chooser().choose([bulk, interactive], BUDGETS, 9.0)
     assert batch is not None
-    assert [part.job.envelope.id for part in batch.parts] == ["i1", "b1", "i2"]
+    assert [part.job.envelope.id for part in batch.parts] == ["i1", "i2", "b1"]
+
+
+def test_the_model_that_is_waited_for_longest_goes_first() -> None:
+    """Of one lane, whatever the other lane of that model waits for."""
+    n = queue(make_job("n", model="n", arrived_s=1.0), model="n")
+    m = queue(make_job("m", arrived_s=2.0))
+    batch = make_chooser().choose([m, n], BUDGETS, 9.0)
+    assert batch is not None
+    assert batch.model == "n"
 
 
 def test_nothing_waiting_is_no_batch() -> None:
     """Empty queues are not a batch of nothing."""
-    assert choose([], BUDGETS, 0.0) is None
-    assert choose([queue()], BUDGETS, 0.0) is None
+    assert make_chooser().choose([], BUDGETS, 0.0) is None
+    assert make_chooser().choose([queue()], BUDGETS, 0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -180,17 +236,3 @@ def test_nothing_waiting_is_no_batch() -> None:
 def test_a_budget_is_device_time_by_the_measured_rate(tokens_per_s: float, ms: float, cap: int, expected: int) -> None:
     """`max_batch_tokens` is only a cap, and at least one token always goes."""
     assert budget(tokens_per_s, ms, cap, 64) == Budget(expected, 64)
-
-
-async def test_take_waits_for_work_and_ends_when_closed_and_empty() -> None:
-    """Closing lets what is there go first."""
-    waiting = Waiting(BUDGETS)
-    taking = asyncio.ensure_future(waiting.take())
-    waiting.put([])
-    waiting.put([make_job("a")])
-    batch = await taking
-    assert batch is not None
-    waiting.put([make_job("b")])
-    waiting.close()
-    assert await waiting.take() is not None
-    assert await waiting.take() is None

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 
 from embedmq_schemas.requests import Lane
 
-from embedmq_worker.choose import Budget, Queue, choose
+from embedmq_worker.choose import Budget, Chooser, Queue
 from embedmq_worker.jobs import Batch, Job
+from embedmq_worker.residency import Demand
 
 
 class Waiting:
-    """Jobs that are ready for the device, by model and lane. Bounded by what `Room` admits."""
+    """Jobs that are ready for the device, by model, lane and tenant. Bounded by what `Room` admits."""
 
-    def __init__(self, budgets: Mapping[str, Budget]) -> None:
-        self._budgets = budgets
-        self._queues: dict[tuple[str, Lane], Queue] = {}
+    def __init__(self, budgets: dict[str, Budget], chooser: Chooser, resident: Callable[[str], bool]) -> None:
+        """`resident` says whether a model is in memory: only those that are, and have a budget, are taken from."""
+        self.budgets = budgets
+        self._chooser = chooser
+        self._resident = resident
+        self._rows: dict[tuple[str, Lane, str], Queue] = {}
+        self._tokens: defaultdict[tuple[str, Lane], int] = defaultdict(int)
         self._changed = asyncio.Event()
         self._closed = False
 
     def put(self, jobs: Sequence[Job]) -> None:
         """Add jobs, in order of arrival."""
         for job in jobs:
-            key = (job.envelope.model, job.envelope.lane)
-            queue = self._queues.get(key)
-            if queue is None:
-                queue = self._queues[key] = Queue(*key, deque())
-            self._jobs(queue).append(job)
+            model, lane, tenant = key = _key(job)
+            row = self._rows.get(key)
+            if row is None:
+                row = self._rows[key] = Queue(model, lane, tenant, deque())
+            row.jobs.append(job)
+            self._tokens[model, lane] += job.cost.tokens
         if jobs:
             self._changed.set()
+
+    def poke(self) -> None:
+        """A model came into memory, and its budget is known: look again."""
+        self._changed.set()
 
     def close(self) -> None:
         """No more will come: `take` empties what is there, then returns None."""
@@ -42,49 +52,80 @@ class Waiting:
         """The next batch, as soon as there is one; None at the end."""
         while True:
             batch = self._choose()
-            if batch is not None or self._closed:
+            if batch is not None or (self._closed and not self._rows):
                 return batch
             self._changed.clear()
             await self._changed.wait()
 
     def drop(self, job: Job) -> None:
         """Forget what is left of a job whose first part was taken."""
-        queue = self._queues[job.envelope.model, job.envelope.lane]
-        if queue.jobs and queue.jobs[0] is job:
-            self._jobs(queue).popleft()
-            queue.next = 0
+        row = self._rows.get(_key(job))
+        if row is not None and row.jobs[0] is job:
+            self._pop(row)
 
     def discard_revoked(self) -> list[Job]:
         """Drop and return what belongs to partitions that are no longer ours and is not on the device."""
-        dropped: list[Job] = []
-        for queue in self._queues.values():
-            jobs = self._jobs(queue)
-            keep = [job for i, job in enumerate(jobs) if not job.progress.revoked or (i == 0 and queue.next)]
-            dropped += [job for i, job in enumerate(jobs) if job.progress.revoked and not (i == 0 and queue.next)]
-            jobs.clear()
-            jobs.extend(keep)
-        return dropped
+        return self._remove(lambda row, job: job.progress.revoked and not (row.next and job is row.jobs[0]))
+
+    def withdraw(self, model: str) -> list[Job]:
+        """Drop and return what waits for one model, begun or not: it will not be computed."""
+        return self._remove(lambda row, _: row.model == model)
 
     def wait_tokens(self, model: str, lane: Lane) -> int:
         """Tokens that wait ahead of a request arriving now."""
-        queue = self._queues.get((model, lane))
-        return sum(job.cost.tokens for job in queue.jobs) if queue else 0
+        return self._tokens.get((model, lane), 0)
+
+    def demands(self) -> list[Demand]:
+        """What waits, by model, whether it is in memory or not."""
+        oldest_s: dict[str, float] = {}
+        for row in self._rows.values():
+            oldest_s[row.model] = min(oldest_s.get(row.model, row.jobs[0].arrived_s), row.jobs[0].arrived_s)
+        return [
+            Demand(model, arrived_s, self.wait_tokens(model, "interactive") + self.wait_tokens(model, "bulk"))
+            for model, arrived_s in oldest_s.items()
+        ]
 
     def _choose(self) -> Batch | None:
-        batch = choose(list(self._queues.values()), self._budgets, time.monotonic())
+        rows = [row for row in self._rows.values() if self._resident(row.model) and row.model in self.budgets]
+        batch = self._chooser.choose(rows, self.budgets, time.monotonic())
         if batch is None:
             return None
         for part in batch.parts:
-            queue = self._queues[batch.model, part.job.envelope.lane]
+            row = self._rows[_key(part.job)]
             if part.stop == len(part.job.prepared.tokens):
-                self._jobs(queue).popleft()
-                queue.next = 0
+                self._pop(row)
             else:
-                queue.next = part.stop
+                row.next = part.stop
         return batch
 
-    @staticmethod
-    def _jobs(queue: Queue) -> deque[Job]:
-        if not isinstance(queue.jobs, deque):
-            raise TypeError("queues are made here, of deques")
-        return queue.jobs
+    def _pop(self, row: Queue) -> None:
+        job = row.jobs.popleft()
+        row.next = 0
+        self._tokens[row.model, row.lane] -= job.cost.tokens
+        self._forget_if_empty(row)
+
+    def _remove(self, gone: Callable[[Queue, Job], bool]) -> list[Job]:
+        removed: list[Job] = []
+        for row in list(self._rows.values()):
+            begun = row.jobs[0]
+            lost = [job for job in row.jobs if gone(row, job)]
+            if not lost:
+                continue
+            out = {id(job) for job in lost}
+            row.jobs = deque(job for job in row.jobs if id(job) not in out)
+            row.next = 0 if id(begun) in out else row.next
+            self._tokens[row.model, row.lane] -= sum(job.cost.tokens for job in lost)
+            self._forget_if_empty(row)
+            removed += lost
+        self._changed.set()  # that may have been the last of it
+        return removed
+
+    def _forget_if_empty(self, row: Queue) -> None:
+        """There may be any number of tenants over time: only those that wait cost anything."""
+        if not row.jobs:
+            del self._rows[row.model, row.lane, row.tenant]
+
+
+def _key(job: Job) -> tuple[str, Lane, str]:
+    envelope = job.envelope
+    return envelope.model, envelope.lane, envelope.tenant

@@ -11,3 +11,14 @@ def present() -> dict[str, int]:
         return {}
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return {"cuda": cuda, "cpu": 1, "mps": int(torch.backends.mps.is_available())}
+
+
+def free_bytes(device: str) -> int | None:
+    """How much memory of a device is free; None where it has none of its own, as a CPU."""
+    if device == "cpu":
+        return None
+    import torch
+
+    if not torch.cuda.is_available() or (device != "auto" and not device.startswith("cuda")):
+        return None
+    return torch.cuda.mem_get_info(None if device == "auto" else device)[0]

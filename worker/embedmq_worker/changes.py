@@ -1,0 +1,32 @@
+"""What can happen to a model?"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from embedmq_worker.engine.seam import ModelFacts
+from embedmq_worker.errors import WorkerError
+
+
+class Loaded(Struct, frozen=True):
+    """A model is in memory, after `load_s` seconds."""
+
+    model: str
+    facts: ModelFacts
+    load_s: float
+
+
+class Failed(Struct, frozen=True):
+    """A model cannot be had for a while: what waits for it is to be answered."""
+
+    model: str
+    error: WorkerError
+
+
+class Evicted(Struct, frozen=True):
+    """A model is gone, and its memory free."""
+
+    model: str
+
+
+Change = Loaded | Failed | Evicted
