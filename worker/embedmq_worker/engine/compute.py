@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -25,15 +24,14 @@ MEASURE_TEXTS, MEASURE_PASSES = 12, 3
 FULL_BATCH_TOKENS = 16_384
 
 
-def candidates(wanted: str, device: str) -> tuple[str, ...]:
+def candidates(wanted: str, device: torch.device) -> tuple[str, ...]:
     """Which dtypes to try: the one that is configured, else those that suit the device, the preferred one first."""
-    return (wanted,) if wanted != "auto" else DTYPES.get(torch.device(device).type, ("float32",))
+    return (wanted,) if wanted != "auto" else DTYPES.get(device.type, ("float32",))
 
 
-def fastest(rates: Sequence[float]) -> int:
-    """Which of several rates to take: the first, unless another is clearly faster."""
-    best = max(range(len(rates)), key=rates.__getitem__)
-    return best if rates[best] >= WINS * rates[0] else 0
+def beats(rate: float, preferred: float) -> bool:
+    """Whether a rate is clearly above that of what is preferred."""
+    return rate >= WINS * preferred
 
 
 def full_batch_tokens(tokens_per_s: float, max_tokens: int) -> int:

@@ -86,11 +86,18 @@ class Verdict:
         return f"{self.check} {self.figure:.4f} {where}"
 
 
+def queries() -> list[str]:
+    """One for each probe."""
+    return [QUERIES[i % len(QUERIES)] for i in range(len(PROBES))]
+
+
 def probing(engine: Engine) -> Compute:
     """Let an engine compute the probes: every output it has, or scores."""
     options = Options(outputs=engine.facts.outputs)
-    queries = [QUERIES[i % len(QUERIES)] if engine.facts.scores else None for i in range(len(PROBES))]
-    asks = [Ask([text], options, query) for text, query in zip(PROBES, queries, strict=True)]
+    asks = [
+        Ask([text], options, query if engine.facts.scores else None)
+        for text, query in zip(PROBES, queries(), strict=True)
+    ]
     prepared = engine.prepare(asks)
 
     def compute(indices: Sequence[int]) -> list[Encoded]:

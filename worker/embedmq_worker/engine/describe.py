@@ -1,0 +1,74 @@
+"""What can an opened model do, as far as that does not depend on how it is run?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
+from sentence_transformers.base.model import BaseModel
+from torch import nn
+
+from embedmq_worker.engine.seam import ModelFacts
+
+OUTPUTS = ("dense", "sparse", "multivector")
+
+UNLIMITED = 1_000_000
+"""Tokens of a text for a model that says nothing of a limit."""
+
+
+def describe(models: Sequence[BaseModel], max_tokens: int, revision: str) -> ModelFacts:
+    """Facts of models that are computed together; those of how they run are still to come."""
+    first, outputs = models[0], {output_of(model) for model in models}
+    return ModelFacts(
+        dimensions=max((width(model) for model in models if output_of(model) == "dense"), default=0),
+        token_dimensions=max((width(model) for model in models if output_of(model) == "multivector"), default=0),
+        max_tokens=max_tokens,
+        outputs=tuple(output for output in OUTPUTS if output in outputs),
+        scores="scores" in outputs,
+        prompts=tuple(first.prompts),
+        vocabulary=vocabulary(first),
+        revision=revision,
+    )
+
+
+def output_of(model: BaseModel) -> str:
+    """`dense`, `sparse`, `multivector` or `scores`."""
+    if isinstance(model, CrossEncoder):
+        return "scores"
+    if isinstance(model, SparseEncoder):
+        return "sparse"
+    return "multivector" if isinstance(model, MultiVectorEncoder) else "dense"
+
+
+def longest(models: Sequence[BaseModel], wanted: int | None) -> int:
+    """Most tokens of one text, special ones included: as configured, as the models say, as they have places for."""
+    limits = [wanted or UNLIMITED, UNLIMITED]
+    for model in models:
+        limits += [limit for limit in (model.max_seq_length, _places(model)) if limit]
+    return int(min(limits))
+
+
+def width(model: BaseModel) -> int:
+    """Numbers of one vector."""
+    if isinstance(model, SentenceTransformer | MultiVectorEncoder):
+        return int(model.get_embedding_dimension() or 0)
+    return 0
+
+
+def vocabulary(model: BaseModel) -> int:
+    """How many token ids the model has vectors for."""
+    transformer = model.transformers_model
+    parts = model.modules() if transformer is None else [transformer.get_input_embeddings()]
+    tables = [part.num_embeddings for part in parts if isinstance(part, nn.Embedding | nn.EmbeddingBag)]
+    return max(tables, default=0)
+
+
+def _places(model: BaseModel) -> int | None:
+    """RoBERTa and its kin count places from behind the padding's, so they have fewer than their table has rows."""
+    for module in model.modules():
+        if isinstance(table := getattr(module, "position_embeddings", None), nn.Embedding):
+            padding = getattr(module, "padding_idx", None)
+            return table.num_embeddings - (padding + 1 if isinstance(padding, int) else 0)
+    config = model.config
+    places = None if config is None else getattr(config.get_text_config(), "max_position_embeddings", None)
+    return places if isinstance(places, int) and places > 0 else None
