@@ -47,23 +47,22 @@ class PaddedForward:
         if self._output not in outputs:
             return Raw()
         found: dict[int, Tensor] = {}
+        counted: dict[int, Tensor] = {}
         for group, skip in _groups(layout, self._padding_tokens):
             features = self._features(layout, group, skip)
+            tokens: Tensor = features["attention_mask"].bool()
             for module in self._modules:
                 features = module(features)
-            found |= zip(group, self._rows(features), strict=True)
-        rows = [found[i] for i in range(len(layout.lengths))]
+            rows = list(features[self._key])
+            if self._output == "multivector":
+                rows = [row[own] for row, own in zip(rows, tokens, strict=True)]
+                masks = features["attention_mask"].bool()  # which tokens count; without the module that says so, all do
+                counted |= zip(group, [mask[own] for mask, own in zip(masks, tokens, strict=True)], strict=True)
+            found |= zip(group, rows, strict=True)
+        order = range(len(layout.lengths))
         if self._output == "multivector":
-            kept = torch.tensor([len(row) for row in rows], device=layout.ids.device)
-            return Raw(tokens=torch.cat(rows).float(), kept=kept)
-        return self._finish(torch.stack(rows).float())
-
-    def _rows(self, features: Features) -> list[Tensor]:
-        """What the modules made of each sequence of a group: of late interaction, the tokens that count."""
-        rows = list(features[self._key])
-        if self._output != "multivector":
-            return rows
-        return [row[mask] for row, mask in zip(rows, features["attention_mask"].bool(), strict=True)]
+            return Raw(tokens=torch.cat([found[i] for i in order]).float(), kept=torch.cat([counted[i] for i in order]))
+        return self._finish(torch.stack([found[i] for i in order]).float())
 
     def _features(self, layout: Layout, group: list[int], skip: int) -> Features:
         """What a tokenizer would have made of these rows."""
