@@ -16,6 +16,7 @@ from tests.worker.world import Running, World, kill, start
 MODELS = """
 [models.null]
 checkpoint = "null:8"
+pinned = true
 
 [models.slow]
 checkpoint = "null:8?batch_ms=200"

@@ -10,7 +10,8 @@ from embedmq_schemas.codec import encode_result
 from embedmq_schemas.limits import Limits
 from embedmq_schemas.requests import Embed, StreamReply, TopicReply
 from embedmq_worker.answer import answer
-from embedmq_worker.check import check, check_reply_topic, cost, held_bytes, items_that_fit
+from embedmq_worker.check import check, check_reply_topic
+from embedmq_worker.cost import cost, held_bytes, items_that_fit
 from embedmq_worker.engine.null import NullEngine
 from embedmq_worker.engine.seam import Ask, Fault, ModelFacts, Options, Slice
 from embedmq_worker.jobs import Cost, Job

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 from embedmq_worker.choose import Budget
+from embedmq_worker.engine.seam import ModelFacts
 from embedmq_worker.errors import ConfigInvalid
 from embedmq_worker.health import Endpoint, Health
 from embedmq_worker.jobs import Batch, Part
@@ -105,7 +106,9 @@ def test_a_warning_of_a_library_is_a_line_of_the_log_too() -> None:
 
 
 def make_meter(rate: float) -> Meter:
-    return Meter(Metrics(), {"m": Budget(100, 100)}, {"m": rate})
+    meter = Meter(Metrics(), ["m"], {"m": Budget(100, 100)})
+    meter.loaded("m", ModelFacts(dimensions=8, max_tokens=8, tokens_per_s=rate), 0.1)
+    return meter
 
 
 @pytest.mark.parametrize("rate", [math.inf, 1000.0])

@@ -1,26 +1,32 @@
-"""Which models are loaded, and which parts make the road of one worker?"""
+"""Which parts make the road of one worker?"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES
 
-from embedmq_worker.choose import budget
-from embedmq_worker.config import Config
+from embedmq_worker.absent import Absent
+from embedmq_worker.choose import Budget, Chooser, budget
+from embedmq_worker.config import Config, Worker
 from embedmq_worker.decode import Decoder
 from embedmq_worker.delivery import Delivery
+from embedmq_worker.device import Device
+from embedmq_worker.engine.checkpoint import expect, locate, size_bytes
 from embedmq_worker.engine.load import load
-from embedmq_worker.engine.seam import Engine
+from embedmq_worker.engine.seam import Engine, ModelFacts
+from embedmq_worker.gather import Gather
+from embedmq_worker.memory import budget_bytes
 from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.plan import Planner
 from embedmq_worker.redis_sink import RedisSink
+from embedmq_worker.residents import Residents
 from embedmq_worker.road import Road
 from embedmq_worker.room import Room
 from embedmq_worker.source import Source
@@ -28,47 +34,73 @@ from embedmq_worker.topics import request_topics
 from embedmq_worker.waiting import Waiting
 from embedmq_worker.world import World
 
-log = logging.getLogger(__name__)
+
+class Threads(NamedTuple):
+    """Where what would hold up the event loop is done."""
+
+    tokenizers: Executor
+    launcher: Executor
+    collector: Executor
 
 
-async def load_engines(config: Config, device: ThreadPoolExecutor) -> dict[str, Engine]:
-    loop = asyncio.get_running_loop()
-    engines: dict[str, Engine] = {}
-    for name, model in config.models.items():
-        start_s = loop.time()
-        engines[name] = await loop.run_in_executor(device, load, model, config.worker.device)
-        facts = engines[name].facts
-        extra = {
-            "model": name,
-            "path": facts.path,
-            "revision": facts.revision,
-            "tokens_per_s": _finite(facts.tokens_per_s),
-        }
-        log.info("model_loaded", extra={**extra, "seconds": round(loop.time() - start_s, 3)})
-    return engines
+def pools(config: Config) -> Iterator[ThreadPoolExecutor]:
+    """The threads, in the order of `Threads`."""
+    yield ThreadPoolExecutor(config.worker.tokenizer_threads, "tokenizer")
+    yield ThreadPoolExecutor(1, "device")
+    yield ThreadPoolExecutor(1, "collector")
+
+
+class Configured:
+    """Opens the models of the configuration, and no other. Called in the loader's thread."""
+
+    def __init__(self, config: Config) -> None:
+        self._models = config.models
+        self._device = config.worker.device
+
+    def size_bytes(self, model: str) -> int:
+        """What its weights will take; one of the hub is fetched for that."""
+        found = self._models[model]
+        return size_bytes(found, lambda text: Path(locate(text, trust_remote_code=found.trust_remote_code).source))
+
+    def load(self, model: str) -> Engine:
+        """Load it onto the device."""
+        return load(self._models[model], self._device)
+
+
+def house(config: Config, sharers: int) -> Residents:
+    """Where models live.
+
+    Raises:
+        CheckpointInvalid: one is configured that is nowhere to be found. Whether it can be loaded shows when it is.
+    """
+    settings = config.worker
+    for model in config.models.values():
+        expect(model)
+    total = budget_bytes(settings.memory_budget_bytes, settings.device, sharers)
+    return Residents(config.models, Configured(config), total, settings)
 
 
 def assemble(
-    config: Config,
-    worker_id: str,
-    world: World,
-    engines: Mapping[str, Engine],
-    metrics: Metrics,
-    executors: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
+    config: Config, worker_id: str, world: World, residents: Residents, metrics: Metrics, threads: Threads
 ) -> Road:
+    """Make the road, its sources included; nothing moves yet."""
     names, settings = Names(config.prefix), config.worker
-    facts = {name: engine.facts for name, engine in engines.items()}
-    budgets = {
-        name: budget(f.tokens_per_s, settings.max_batch_ms, settings.max_batch_tokens, settings.max_batch_items)
-        for name, f in facts.items()
-    }
-    meter = Meter(metrics, budgets, {name: f.tokens_per_s for name, f in facts.items()})
+    budgets: dict[str, Budget] = {}
+    room = Room(settings)
+    meter = Meter(metrics, config.models, budgets)
+    decoder = Decoder(config, names, residents.facts)
+    chooser = Chooser(settings.bulk_min_share, settings.max_batch_ms)
+    waiting = Waiting(budgets, chooser, lambda model: model in budgets and residents.engine(model) is not None)
+    budget_of = partial(_budget, settings)
+    gathering = Gather(decoder, residents, Absent(settings), waiting, room, meter, threads.tokenizers, budget_of)
     road = Road(
         sources=[],
-        decoder=Decoder(config, names, facts),
-        engines=engines,
-        room=Room(settings),
-        waiting=Waiting(budgets),
+        decoder=decoder,
+        gathering=gathering,
+        residents=residents,
+        room=room,
+        waiting=waiting,
+        device=Device(threads.launcher, threads.collector),
         delivery=Delivery(
             Planner(names, config.redis, config.limits, worker_id),
             RedisSink(world.redis, config.redis, metrics),
@@ -76,8 +108,6 @@ def assemble(
             meter,
         ),
         meter=meter,
-        tokenizers=executors[0],
-        device=executors[1],
         commit_interval_s=config.kafka.commit_interval_ms / 1000,
     )
     topics = request_topics(config, names)
@@ -89,13 +119,13 @@ def assemble(
             config.kafka,
             worker_id,
             partial(metrics.count, "rebalances_total", 1, lane),
-            road.discard_revoked,
+            gathering.discard_revoked,
         )
         for lane in LANES
     ]
     return road
 
 
-def _finite(rate: float) -> float | None:
-    """JSON has no infinity."""
-    return None if rate == float("inf") else round(rate, 1)
+def _budget(settings: Worker, facts: ModelFacts) -> Budget:
+    """What one batch of a model may hold, by the rate that was measured when it was loaded."""
+    return budget(facts.tokens_per_s, settings.max_batch_ms, settings.max_batch_tokens, settings.max_batch_items)

@@ -1,21 +1,35 @@
-"""How does a batch, or a read, survive the one item in it that breaks the engine?"""
+"""How does a batch, or a read, survive the one item in it that breaks the engine, or a device too small for it?
+
+Out of memory has a ladder: free the allocator's cache, evict a model that is idle, halve the batch, fail the item.
+Every other failure goes to the halving at once. Only the item that fails alone fails.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-
-import numpy as np
+from dataclasses import dataclass
 
 from embedmq_worker.decode import asks, fail
-from embedmq_worker.engine.finish import finish
+from embedmq_worker.device import Device
 from embedmq_worker.engine.seam import Encoded, Engine, Fault, Prepared, Slice
+from embedmq_worker.engine.void import void
+from embedmq_worker.errors import OutOfMemory
 from embedmq_worker.jobs import Cost, Job, Outcome, Part
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """What helps a device that is out of memory: `make_room` evicts an idle model, if there is one."""
+
+    make_room: Callable[[], Awaitable[bool]]
+    count: Callable[[str], None]
+    """Told of each step of the ladder."""
 
 
 async def prepare_jobs(engine: Engine, jobs: Sequence[Job], threads: Executor) -> list[Outcome]:
@@ -36,32 +50,57 @@ async def prepare_jobs(engine: Engine, jobs: Sequence[Job], threads: Executor) -
     return []
 
 
-async def encode_parts(engine: Engine, parts: Sequence[Part], device: Executor) -> None:
-    """Give the jobs of a batch their vectors. A batch that breaks is halved until one item is alone and fails alone."""
-    loop = asyncio.get_running_loop()
+async def encode_parts(
+    device: Device, engine: Engine, parts: Sequence[Part], relief: Relief, launched: Callable[[], None]
+) -> None:
+    """Give the jobs of a batch their vectors; `launched` is called when the device can be given another batch."""
+    error = await _attempt(device, engine, parts, launched)
+    if isinstance(error, OutOfMemory):
+        error = await _relieve(device, engine, parts, relief)
+    if error is None:
+        return
+    for half in _halve(parts):
+        await encode_parts(device, engine, half, relief, _nothing)
+    if len(parts) == 1 and parts[0].stop - parts[0].start == 1:
+        if isinstance(error, OutOfMemory):
+            relief.count("fail")
+        _fail_item(engine, parts[0], error)
+
+
+async def _attempt(
+    device: Device, engine: Engine, parts: Sequence[Part], launched: Callable[[], None]
+) -> Exception | None:
+    """Compute; returns what went wrong."""
     slices = [Slice(part.job.prepared, part.job.options, part.start, part.stop) for part in parts]
     start_s = time.perf_counter()
     try:
-        encoded = await loop.run_in_executor(device, _encode, engine, slices)
+        encoded = await device.encode(engine, slices, launched)
     except Exception as error:  # whatever a device throws, only the item at fault may fail
-        for half in _halve(parts):
-            await encode_parts(engine, half, device)
-        if len(parts) == 1 and parts[0].stop - parts[0].start == 1:
-            _fail_item(engine, parts[0], error)
-        return
+        return error
     forward_ms = round((time.perf_counter() - start_s) * 1000, 3)
     for part, vectors in zip(parts, encoded, strict=True):
         _hand(part, vectors, forward_ms)
+    return None
+
+
+async def _relieve(device: Device, engine: Engine, parts: Sequence[Part], relief: Relief) -> Exception | None:
+    """The first steps of the ladder, each with another attempt; returns what is still wrong."""
+    relief.count("free_cache")
+    await device.free_cache(engine)
+    found = await _attempt(device, engine, parts, _nothing)
+    while isinstance(found, OutOfMemory) and await relief.make_room():
+        relief.count("evict")
+        found = await _attempt(device, engine, parts, _nothing)
+    if isinstance(found, OutOfMemory):
+        relief.count("halve")
+        log.warning("out_of_memory", extra={"items": sum(part.stop - part.start for part in parts)})
+    return found
 
 
 async def _prepare(engine: Engine, jobs: Sequence[Job], threads: Executor) -> list[Prepared]:
     if not engine.facts.tokenizes:
         return engine.prepare(asks(jobs))
     return await asyncio.get_running_loop().run_in_executor(threads, engine.prepare, asks(jobs))
-
-
-def _encode(engine: Engine, slices: Sequence[Slice]) -> list[Encoded]:
-    return engine.launch(slices).collect()
 
 
 def _halve(parts: Sequence[Part]) -> list[Sequence[Part]]:
@@ -83,11 +122,14 @@ def _hand(part: Part, vectors: Encoded, forward_ms: float) -> None:
 
 def _fail_item(engine: Engine, part: Part, error: Exception) -> None:
     part.job.prepared.faults[part.start] = _fault(part.job, error)
-    void = np.full((1, engine.facts.dimensions), np.nan, np.float32)
-    _hand(part, finish(void, part.job.options, normalizes=False), 0.0)
+    _hand(part, void(engine.facts, part.job.options, 1), 0.0)
 
 
 def _fault(job: Job, error: Exception) -> Fault:
     """What the caller may know: the kind of error. Its text may quote the request, so that goes nowhere."""
     log.error("processing_failed", extra={"id": job.envelope.id, "error": type(error).__name__})
     return Fault("processing_failed", f"the engine failed on this alone: {type(error).__name__}")
+
+
+def _nothing() -> None:
+    """The device is not given another batch while this one is taken apart."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -18,13 +19,13 @@ from embedmq_schemas.catalogue import (
     encode,
 )
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import LANES
+from embedmq_schemas.requests import LANES, Lane
 from redis.asyncio import Redis as RedisClient
 from redis.exceptions import RedisError
 
 from embedmq_worker.config import Config
-from embedmq_worker.engine.seam import ModelFacts
 from embedmq_worker.meter import Meter
+from embedmq_worker.residents import Residents
 from embedmq_worker.source import Source
 from embedmq_worker.waiting import Waiting
 
@@ -37,18 +38,18 @@ log = logging.getLogger(__name__)
 class Catalogue:
     """Writes the models' entries and this worker's status while the worker runs."""
 
-    def __init__(
-        self, client: RedisClient, config: Config, names: Names, worker_id: str, facts: Mapping[str, ModelFacts]
-    ) -> None:
+    def __init__(self, client: RedisClient, config: Config, names: Names, worker_id: str, residents: Residents) -> None:
         self._client = client
         self._config = config
         self._names = names
         self._worker_id = worker_id
-        self._facts = facts
+        self._residents = residents
         self._started_unix_ms = int(time.time() * 1000)
 
-    async def publish(self, waiting: Waiting, meter: Meter, sources: Sequence[Source]) -> None:
-        """Write the catalogue and the status every few seconds: a Redis that was restarted has forgotten both."""
+    async def publish(self, waiting: Waiting, meter: Meter, sources: Sequence[Source], changed: asyncio.Event) -> None:
+        """Write the catalogue and the status every few seconds, since a Redis that was restarted has forgotten both,
+        and whenever what is served `changed`.
+        """
         missed = False
         while True:
             try:
@@ -58,7 +59,9 @@ class Catalogue:
                 if not missed:
                     log.warning("catalogue_not_written", extra={"error": f"{type(error).__name__}: {error}"})
                 missed = True
-            await asyncio.sleep(STATUS_PERIOD_S)
+            changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), STATUS_PERIOD_S)
 
     async def withdraw(self) -> None:
         """Take this worker's status away when it stops; the catalogue stays for the others, and expires."""
@@ -71,16 +74,27 @@ class Catalogue:
     def status(self, waiting: Waiting, meter: Meter, sources: Sequence[Source]) -> WorkerStatus:
         """What clients are told to expect: tokens that wait here and in Kafka, by the rate of late."""
         lags = {source.lane: source.lag() for source in sources}
+        now_s = time.monotonic()
         models: dict[str, ModelStatus] = {}
-        for name, facts in self._facts.items():
-            model = self._config.models[name]
-            wait_s: dict[str, float] = {}
-            for lane in LANES:
-                topic = self._names.shared(lane) if model.shared else self._names.requests(name, lane)
-                behind = lags.get(lane, {}).get(topic, 0) * meter.tokens_per_request.get(name, 0.0)
-                tokens = waiting.wait_tokens(name, lane) + behind
-                wait_s[lane] = round(tokens / meter.tokens_per_s[name], 3)
-            models[name] = ModelStatus(state="resident", pinned=model.pinned, bytes=facts.bytes, wait_s=wait_s)
+        for name, state in self._residents.states().items():
+            facts = self._residents.facts(name)
+            models[name] = ModelStatus(
+                state=state.state,
+                pinned=self._config.models[name].pinned,
+                bytes=state.bytes,
+                wait_s={lane: self._wait_s(name, lane, waiting, meter, lags.get(lane, {})) for lane in LANES}
+                if name in meter.tokens_per_s
+                else {},
+                path=facts.path if facts else "",
+                reason=facts.reason if facts else "",
+                computed_in=facts.computed_in if facts else "",
+                idle_s=None if state.last_use_s is None else round(now_s - state.last_use_s, 3),
+                loads=state.loads,
+                evictions=state.evictions,
+                failures=state.failures,
+                error=state.error,
+                thrashing=state.thrashing,
+            )
         return WorkerStatus(
             id=self._worker_id,
             host=socket.gethostname(),
@@ -89,12 +103,25 @@ class Catalogue:
             models=models,
         )
 
+    def _wait_s(self, model: str, lane: Lane, waiting: Waiting, meter: Meter, lags: Mapping[str, int]) -> float:
+        """What waits here and in Kafka, by the rate of late."""
+        shared = self._config.models[model].shared
+        topic = self._names.shared(lane) if shared else self._names.requests(model, lane)
+        behind = lags.get(topic, 0) * meter.tokens_per_request.get(model, 0.0)
+        return round((waiting.wait_tokens(model, lane) + behind) / meter.tokens_per_s[model], 3)
+
     async def _write(self, status: WorkerStatus) -> None:
         pipe = self._client.pipeline(transaction=False)
-        for name, facts in self._facts.items():
+        for name, model in self._config.models.items():
+            key, facts = self._names.model(name), self._residents.facts(name)
+            if facts is None:  # not loaded yet: who has loaded it knows more, so its entry stays
+                bare = ModelEntry(name=name, shared=model.shared, outputs=[], limits=self._config.limits)
+                pipe.execute_command("SET", key, encode(bare), "EX", CATALOGUE_TTL_S, "NX")
+                pipe.execute_command("EXPIRE", key, CATALOGUE_TTL_S)
+                continue
             entry = ModelEntry(
                 name=name,
-                shared=self._config.models[name].shared,
+                shared=model.shared,
                 outputs=list(facts.outputs),
                 scores=facts.scores,
                 dimensions=facts.dimensions,
@@ -102,6 +129,6 @@ class Catalogue:
                 revision=facts.revision,
                 limits=self._config.limits,
             )
-            pipe.execute_command("SET", self._names.model(name), encode(entry), "EX", CATALOGUE_TTL_S)
+            pipe.execute_command("SET", key, encode(entry), "EX", CATALOGUE_TTL_S)
         pipe.execute_command("SET", self._names.worker(self._worker_id), encode(status), "EX", STATUS_TTL_S)
         await pipe.execute()

@@ -2,50 +2,36 @@
 
 from __future__ import annotations
 
-import sys
 from fnmatch import fnmatchcase
 from typing import cast
 
-from embedmq_schemas.envelope import Envelope, Record
+from embedmq_schemas.envelope import Envelope
 from embedmq_schemas.limits import Limits
-from embedmq_schemas.requests import DTYPES, ENCODINGS, OUTPUTS, Embed, TopicReply
-from embedmq_schemas.vectors import Dtype, row_bytes
+from embedmq_schemas.requests import DTYPES, ENCODINGS, OUTPUTS, Embed, Request, Score, count_items
+from embedmq_schemas.vectors import Dtype
 
 from embedmq_worker.engine.seam import Fault, ModelFacts, Options
-from embedmq_worker.jobs import Cost
 
-RECORD_OVERHEAD_BYTES = 2_048
-"""What the objects of one request take besides its content, measured with requests of one short text."""
-RESULT_OVERHEAD_BYTES = 512
-ITEM_OVERHEAD_BYTES = 16
-ID_BYTES = 40
-"""What one token id takes in a Python list: the pointer and the integer."""
-NUMBER_BYTES = 104
-"""What one number of an `array` takes: a float and the pointer to it, then its digits in as many copies as below."""
-RESULT_COPIES = 4
-"""How often a result is held while it is delivered: as computed, encoded, in its entry, in the socket's buffer."""
-TOKEN_BYTES = 4
-DIGITS = 24
-"""Most bytes of one number in JSON: 17 significant digits, sign, point, exponent, comma."""
-ESCAPED_BYTES = 6
-"""Most bytes of one character in JSON, as in `\\u0000`."""
-SPECIAL_TOKENS = 2
 MAX_PROMPT_CHARACTERS = 4_096
 """A prompt stands before every item of its request, so a long one would multiply."""
 PLAIN = Options()
+STRICT = Options(truncate=False)
 
 
-def check(request: Embed, envelope: Envelope, facts: ModelFacts, limits: Limits, now_unix_ms: float) -> Options | Fault:
+def check(
+    request: Request, envelope: Envelope, facts: ModelFacts, limits: Limits, now_unix_ms: float
+) -> Options | Fault:
     """Say how the request is to be computed, or what is wrong with it."""
     fault = (
-        _check_size(request, limits)
-        or _check_answer(envelope, len(request.items), limits)
+        _check_kind(request, envelope.model, facts)
+        or _check_size(request, limits)
+        or _check_answer(envelope, count_items(request), limits)
         or _check_deadline(request, now_unix_ms)
         or _check_revision(request, facts)
     )
     if fault is not None:
         return fault
-    return _check_options(request, facts)
+    return _check_score(request) if isinstance(request, Score) else _check_options(request, facts)
 
 
 def check_reply_topic(topic: str, prefix: str, allowed: list[str]) -> Fault | None:
@@ -59,45 +45,18 @@ def check_reply_topic(topic: str, prefix: str, allowed: list[str]) -> Fault | No
     return None
 
 
-def items_that_fit(
-    request: Embed, options: Options, facts: ModelFacts, envelope: Envelope, limits: Limits
-) -> int | None:
-    """How many items fit into one reply, when the request has more; None when all do.
-
-    The width of a vector is known before it is computed; base64 takes four bytes for three.
-    """
-    topic = isinstance(envelope.reply, TopicReply)
-    room = (limits.max_topic_reply_bytes if topic else limits.max_stream_reply_bytes) - limits.max_meta_bytes
-    fits = max(0, room - RESULT_OVERHEAD_BYTES) // _reply_item_bytes(request, options, facts, envelope)
-    return fits if len(request.items) > fits else None
+def _check_kind(request: Request, model: str, facts: ModelFacts) -> Fault | None:
+    if isinstance(request, Score) and not facts.scores:
+        return Fault("unsupported", f"{model} embeds; to score, choose a cross-encoder")
+    if isinstance(request, Embed) and not facts.outputs:
+        return Fault("unsupported", f"{model} is a cross-encoder: it scores, and has no vectors to give")
+    return None
 
 
-def held_bytes(record: Record) -> int:
-    """What holding one record takes, before anything of it is decoded: headers may be larger than the value."""
-    size = RECORD_OVERHEAD_BYTES + len(record.value or b"") + len(record.key or b"")
-    for name, value in record.headers:
-        size += len(name) + len(value or b"")
-    return size
-
-
-def cost(record_bytes: int, request: Embed, options: Options, envelope: Envelope, facts: ModelFacts) -> Cost:
-    """What holding the request takes: as it came, decoded, cut into tokens, and as its result. An upper bound."""
-    items, longest, count = request.items, facts.max_tokens, len(request.items)
-    decoded = count * len(options.prompt) if options.prompt else 0
-    tokens = 0
-    for item in items:
-        decoded += sys.getsizeof(item) if isinstance(item, str) else len(item) * ID_BYTES
-        tokens += min(len(item) + SPECIAL_TOKENS, longest)
-    ids = tokens * TOKEN_BYTES if facts.tokenizes else 0
-    width = options.dimensions or facts.dimensions
-    row = width * NUMBER_BYTES if _as_rows(request, envelope) else row_bytes(options.dtype, width) * RESULT_COPIES
-    return Cost(record_bytes + decoded + ids + count * (row + ITEM_OVERHEAD_BYTES), count, tokens)
-
-
-def _check_size(request: Embed, limits: Limits) -> Fault | None:
-    count = len(request.items)
+def _check_size(request: Request, limits: Limits) -> Fault | None:
+    count = count_items(request)
     if count == 0:
-        return Fault("malformed", "`items` is empty")
+        return Fault("malformed", f"`{'items' if isinstance(request, Embed) else 'documents'}` is empty")
     if count > limits.max_items:
         return Fault("too_large", f"{count} items exceed the {limits.max_items} that one request may hold: split it")
     return None
@@ -114,24 +73,31 @@ def _check_answer(envelope: Envelope, count: int, limits: Limits) -> Fault | Non
     return None
 
 
-def _check_deadline(request: Embed, now_unix_ms: float) -> Fault | None:
+def _check_deadline(request: Request, now_unix_ms: float) -> Fault | None:
     if request.deadline_unix_ms is not None and request.deadline_unix_ms <= now_unix_ms:
         late = now_unix_ms - request.deadline_unix_ms
         return Fault("deadline_exceeded", f"the deadline had passed {late:.0f} ms before the request was read")
     return None
 
 
-def _check_revision(request: Embed, facts: ModelFacts) -> Fault | None:
+def _check_revision(request: Request, facts: ModelFacts) -> Fault | None:
     if request.revision is not None and request.revision != facts.revision:
         return Fault("unsupported", f"`revision` {request.revision[:64]!r} is not served here; {facts.revision!r} is")
     return None
 
 
+def _check_score(request: Score) -> Options | Fault:
+    if request.top_n is not None and request.top_n < 1:
+        return Fault("malformed", f"`top_n` = {request.top_n}: rank at least one, or leave it out to rank all")
+    return PLAIN if request.truncate is not False else STRICT
+
+
 def _check_options(request: Embed, facts: ModelFacts) -> Options | Fault:
-    if _is_plain(request):
-        return PLAIN
-    outputs = tuple(request.outputs) if request.outputs is not None else ("dense",)
     offered = facts.outputs
+    if _is_plain(request) and offered[0] == "dense":
+        return PLAIN
+    # who asks for nothing in particular gets what the model is there for
+    outputs = tuple(request.outputs) if request.outputs is not None else offered[:1]
     if not outputs or not set(outputs) <= set(offered):
         unknown = next((output for output in outputs if output not in OUTPUTS), None)
         wrong = f"unknown output {unknown[:32]!r}" if unknown is not None else "an output this model has not"
@@ -141,8 +107,11 @@ def _check_options(request: Embed, facts: ModelFacts) -> Options | Fault:
         return Fault("unsupported", f"`dtype`: {dtype[:32]!r} is none of {', '.join(DTYPES)}")
     if request.encoding is not None and request.encoding not in ENCODINGS:
         return Fault("unsupported", f"`encoding`: choose one of {', '.join(ENCODINGS)}")
-    if request.dimensions is not None and not 1 <= request.dimensions <= facts.dimensions:
-        return Fault("unsupported", f"`dimensions` = {request.dimensions}: this model has 1 to {facts.dimensions}")
+    widths = {"dense": facts.dimensions, "multivector": facts.token_dimensions}
+    widest = min((widths[output] for output in outputs if output in widths), default=0)
+    if request.dimensions is not None and not 1 <= request.dimensions <= widest:
+        has = f"this model has 1 to {widest}" if widest else "sparse vectors have no width to cut"
+        return Fault("unsupported", f"`dimensions` = {request.dimensions}: {has}")
     if request.prompt_name is not None and request.prompt_name not in facts.prompts:
         known = ", ".join(facts.prompts) or "none"
         return Fault("unsupported", f"`prompt_name`: unknown to this model, which has {known}")
@@ -173,20 +142,3 @@ def _is_plain(request: Embed) -> bool:
         and request.normalize is None
         and request.truncate is None
     )
-
-
-def _reply_item_bytes(request: Embed, options: Options, facts: ModelFacts, envelope: Envelope) -> int:
-    width = options.dimensions or facts.dimensions
-    if _as_rows(request, envelope):
-        size = (row_bytes(options.dtype, width) if options.dtype == "ubinary" else width) * DIGITS
-    elif envelope.codec == "json":
-        size = -(-row_bytes(options.dtype, width) * 4 // 3) + 4
-    else:
-        size = row_bytes(options.dtype, width)
-    scale = DIGITS if options.dtype == "int8" else 0
-    longest = max(map(len, envelope.item_ids)) * ESCAPED_BYTES if envelope.item_ids else 0
-    return size + scale + ITEM_OVERHEAD_BYTES + longest
-
-
-def _as_rows(request: Embed, envelope: Envelope) -> bool:
-    return envelope.codec == "text" or request.encoding == "array"

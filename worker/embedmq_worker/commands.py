@@ -31,8 +31,9 @@ from embedmq_worker.supervise import MARGIN_S, Restarts, Supervisor, children, e
     help="Processes, restarted when they die; each has its HTTP port, from `worker.http` on.",
 )
 @click.option("--parent", type=int, hidden=True)
+@click.option("--sharers", type=click.IntRange(min=1), default=1, hidden=True)
 @click.pass_context
-def worker(context: click.Context, workers: int, parent: int | None) -> None:
+def worker(context: click.Context, workers: int, parent: int | None, sharers: int) -> None:
     r"""Run a worker on existing Kafka and Redis until SIGTERM or Ctrl-C.
 
     \b
@@ -55,7 +56,7 @@ def worker(context: click.Context, workers: int, parent: int | None) -> None:
         worker_id = worker_name()
         configure(config.worker.log_level, worker_id)
         with _fast_loop() as runner:
-            runner.run(serve(config, worker_id))
+            runner.run(serve(config, worker_id, sharers))
 
 
 @click.group()

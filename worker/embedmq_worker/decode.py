@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiokafka import ConsumerRecord
 from embedmq_schemas.codes import CODES
 from embedmq_schemas.envelope import Envelope, Record, Refusal, open_record
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import LANES, Embed, TopicReply
+from embedmq_schemas.requests import LANES, Embed, Score, TopicReply, count_items
 from embedmq_schemas.results import Failed
 
-from embedmq_worker.check import check, check_reply_topic, cost, held_bytes, items_that_fit
+from embedmq_worker.check import check, check_reply_topic
 from embedmq_worker.config import Config
-from embedmq_worker.engine.seam import Ask, Fault, ModelFacts
+from embedmq_worker.cost import cost, held_bytes, items_that_fit
+from embedmq_worker.engine.seam import Ask, Fault, ModelFacts, Options
 from embedmq_worker.jobs import Cost, Job, Outcome
 from embedmq_worker.progress import Progress
 
 SHARED: Final = frozenset((None, lane) for lane in LANES)
 """What the names of the shared topics say."""
 
+UNMET: Final = ModelFacts(dimensions=1_024, max_tokens=8_192)
+"""What holding a request is taken to cost while its model was never loaded: generous, since it is corrected then."""
+
 
 class Decoder:
     """Reads records for the models of one worker. It holds settings only; each call is a pure decision."""
 
-    def __init__(self, config: Config, names: Names, models: Mapping[str, ModelFacts]) -> None:
+    def __init__(self, config: Config, names: Names, facts: Callable[[str], ModelFacts | None]) -> None:
+        """`facts` says what is known of a configured model: nothing before it was loaded for the first time."""
         self._limits = config.limits
         self._allowed = list(config.worker.reply_topics)
         self._names = names
-        self._models = models
+        self._facts = facts
+        self._models = frozenset(config.models)
         self._shared = frozenset(name for name, model in config.models.items() if model.shared)
 
     def decode(self, found: ConsumerRecord, progress: Progress, now_s: float) -> Job | Outcome:
@@ -46,38 +52,59 @@ class Decoder:
             return fail(job, Fault(opened.code, opened.message), self._limits.max_items if too_many else None)
         envelope, request = opened
         job = Job(record, progress, envelope, now_s, Cost(size), request)
-        facts = self._models.get(envelope.model)
-        if facts is None:
+        fault = self._check_place(record, envelope) or self._check_reply(envelope)
+        if fault is not None:
+            return fail(job, fault)
+        facts = self._facts(envelope.model)
+        if facts is None:  # its model was never loaded: what can be asked of it shows when it is
+            job.cost = cost(size, request, Options(), envelope, UNMET)
+            return job
+        return self.check(job, facts)
+
+    def check(self, job: Job, facts: ModelFacts) -> Job | Outcome:
+        """Hold a job against what its model can do."""
+        request, envelope, limits = job.request, job.envelope, self._limits
+        if request is None:
+            raise ValueError(f"request {envelope.id} was answered before")
+        options = check(request, envelope, facts, limits, time.time() * 1000)
+        count = count_items(request)
+        if isinstance(options, Fault):
+            return fail(job, options, limits.max_items if count > limits.max_items else None)
+        fits = items_that_fit(request, options, facts, envelope, limits)
+        if fits is not None:
+            return fail(job, _too_large(count, fits), fits)
+        job.options = options
+        job.remaining = count
+        job.cost = cost(held_bytes(job.record), request, options, envelope, facts)
+        job.checked = True
+        return job
+
+    def check_tokens(self, job: Job, facts: ModelFacts) -> Outcome | None:
+        """Refuse what exceeds one reply now that its tokens are counted, as vectors of each token may."""
+        if "multivector" not in job.options.outputs or job.request is None:
+            return None
+        tokens = sum(job.prepared.tokens)
+        fits = items_that_fit(job.request, job.options, facts, job.envelope, self._limits, tokens)
+        return None if fits is None else fail(job, _too_large(len(job.prepared.tokens), fits), fits)
+
+    def _check_place(self, record: Record, envelope: Envelope) -> Fault | None:
+        if envelope.model not in self._models:
             known = ", ".join(sorted(self._models))
-            return fail(job, Fault("unknown_model", f"no model {envelope.model!r} is served here; there are: {known}"))
+            return Fault("unknown_model", f"no model {envelope.model!r} is served here; there are: {known}")
         if self._names.parse(record.topic) in SHARED and envelope.model not in self._shared:
             message = f"{envelope.model} has topics of its own, whose ACLs guard it: send the request there"
-            return fail(job, Fault("malformed", message))
-        if not isinstance(request, Embed):
-            return fail(job, Fault("unsupported", f"{envelope.model} embeds; to score, choose a cross-encoder"))
-        return self._check(job, request, facts)
-
-    def _check(self, job: Job, request: Embed, facts: ModelFacts) -> Job | Outcome:
-        if (fault := self._check_reply(job.envelope)) is not None:
-            return fail(job, fault)
-        options = check(request, job.envelope, facts, self._limits, time.time() * 1000)
-        if isinstance(options, Fault):
-            too_many = len(request.items) > self._limits.max_items
-            return fail(job, options, self._limits.max_items if too_many else None)
-        fits = items_that_fit(request, options, facts, job.envelope, self._limits)
-        if fits is not None:
-            message = f"the vectors of {len(request.items)} items exceed one reply: {fits} items fit"
-            return fail(job, Fault("too_large", message), fits)
-        job.options = options
-        job.remaining = len(request.items)
-        job.cost = cost(job.cost.bytes, request, options, job.envelope, facts)
-        return job
+            return Fault("malformed", message)
+        return None
 
     def _check_reply(self, envelope: Envelope) -> Fault | None:
         """A reply that may not be sent is not computed, unless its result is to be kept all the same."""
         if isinstance(envelope.reply, TopicReply) and not envelope.keep_s:
             return check_reply_topic(envelope.reply.topic, self._names.prefix, self._allowed)
         return None
+
+
+def _too_large(count: int, fits: int) -> Fault:
+    return Fault("too_large", f"the vectors of {count} items exceed one reply: {fits} items fit")
 
 
 def fail(job: Job, fault: Fault, fits: int | None = None) -> Outcome:
@@ -101,4 +128,11 @@ def fail(job: Job, fault: Fault, fits: int | None = None) -> Outcome:
 
 def asks(jobs: Sequence[Job]) -> list[Ask]:
     """What an engine's `prepare` takes."""
-    return [Ask(job.request.items if isinstance(job.request, Embed) else (), job.options) for job in jobs]
+    return [_ask(job) for job in jobs]
+
+
+def _ask(job: Job) -> Ask:
+    request = job.request
+    if isinstance(request, Score):
+        return Ask(request.documents, job.options, request.query)
+    return Ask(request.items if isinstance(request, Embed) else (), job.options)

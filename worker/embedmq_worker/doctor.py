@@ -59,7 +59,7 @@ def _look(text: str, model: Model) -> str:
     """Where a checkpoint is and what it is, without loading it, or going to the hub for it."""
     kind, _, rest = text.partition(":")
     if kind == "null":
-        return f"{text}: vectors of {null.parse(rest).facts.dimensions} equal numbers, to measure"
+        return f"{text}: vectors of {null.read(rest).dimensions} equal numbers, to measure"
     folder = checkpoint.find(text)
     if folder is None:
         return f"{text}: not in the cache; fetched from the hub when a worker first needs it"

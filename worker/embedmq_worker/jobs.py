@@ -22,7 +22,10 @@ class Cost(Struct, frozen=True, gc=False):
 
 
 class Job(Struct, eq=False, gc=False):
-    """One record on its way: `remaining` items still lack a vector; `encoded` has what is there, by first item."""
+    """One record on its way: `remaining` items still lack a vector; `encoded` has what is there, by first item.
+
+    `checked` says whether the request was held against its model's facts, which are known once the model was loaded.
+    """
 
     record: Record
     progress: Progress
@@ -32,11 +35,13 @@ class Job(Struct, eq=False, gc=False):
     request: Request | None = None
     options: Options = Options()
     prepared: Prepared = Prepared([], None, [], {})
+    checked: bool = False
     remaining: int = 0
     encoded: list[tuple[int, Encoded]] = []  # msgspec copies an empty list for each instance
     tokenize_ms: float = 0.0
     queue_ms: float = 0.0
     forward_ms: float = 0.0
+    answered: bool = False
 
 
 class Part(Struct, frozen=True, eq=False, gc=False):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from embedmq_schemas.requests import Lane
 from embedmq_schemas.results import Failed
 
 from embedmq_worker.choose import Budget
+from embedmq_worker.engine.seam import ModelFacts
 from embedmq_worker.jobs import Batch, Job, Outcome
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.plan import Plan
@@ -24,11 +25,37 @@ log = logging.getLogger(__name__)
 class Meter:
     """Counts what passes each stage; the running rates are what clients are told to expect."""
 
-    def __init__(self, metrics: Metrics, budgets: Mapping[str, Budget], rates: Mapping[str, float]) -> None:
+    def __init__(self, metrics: Metrics, models: Collection[str], budgets: Mapping[str, Budget]) -> None:
+        """`models` are those configured; `budgets` gains one for each model that is loaded."""
         self._metrics = metrics
+        self._models = frozenset(models)
         self._budgets = budgets
-        self.tokens_per_s = dict(rates)
+        self.tokens_per_s: dict[str, float] = {}
         self.tokens_per_request: dict[str, float] = {}
+
+    def loaded(self, model: str, facts: ModelFacts, load_s: float) -> None:
+        """A model is resident; what was measured of it earlier still holds."""
+        self.tokens_per_s.setdefault(model, facts.tokens_per_s)
+        self._metrics.count("model_loads_total", 1, model)
+        self._metrics.observe("model_load_seconds", load_s, model)
+        self._metrics.set("model_path", 1, model, facts.path, facts.computed_in)
+
+    def absent(self, model: str, requests: int) -> None:
+        """Requests came for a model that is not resident."""
+        log.info("waiting_for_model", extra={"model": model, "requests": requests})
+
+    def evicted(self, model: str) -> None:
+        """A model made room for another."""
+        self._metrics.count("model_evictions_total", 1, model)
+
+    def unavailable(self, model: str, error: Exception, requests: int) -> None:
+        """A model could not be loaded, and so many requests were answered so."""
+        self._metrics.count("model_load_failures_total", 1, model, type(error).__name__)
+        log.error("model_unavailable", extra={"model": model, "error": str(error), "requests": requests})
+
+    def relieved(self, model: str, step: str) -> None:
+        """The device had too little memory; this was tried."""
+        self._metrics.count("out_of_memory_total", 1, model, step)
 
     def read(self, lane: Lane, records: int) -> None:
         """Records came from Kafka."""
@@ -78,7 +105,7 @@ class Meter:
             envelope = outcome.job.envelope
             code = outcome.result.code if isinstance(outcome.result, Failed) else "ok"
             # a model nobody serves would make a label of whatever was sent
-            model = envelope.model if envelope.model in self._budgets else ""
+            model = envelope.model if envelope.model in self._models else ""
             key: tuple[str, str, str] = (model, envelope.lane, code)
             counts[key] = counts.get(key, 0) + 1
         for key, count in counts.items():

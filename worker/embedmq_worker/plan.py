@@ -17,6 +17,8 @@ from embedmq_schemas.results import Embedded, Failed, Result
 from msgspec import Struct
 
 from embedmq_worker.config import Redis
+from embedmq_worker.cost import fewer_that_fit
+from embedmq_worker.decode import fail
 from embedmq_worker.engine.seam import Fault
 from embedmq_worker.jobs import Outcome
 
@@ -77,9 +79,9 @@ class Planner:
         """Each outcome goes to its reply, to its key if that is wished, and to the dead letters if its code says so."""
         plan = Plan([], [], [], [])
         streams: defaultdict[str, list[tuple[bytes, Outcome]]] = defaultdict(list)
-        for outcome in outcomes:
-            envelope = outcome.job.envelope
-            value = encode_result(outcome.result, envelope.codec)
+        for computed in outcomes:
+            envelope = computed.job.envelope
+            outcome, value = self._bound(computed, encode_result(computed.result, envelope.codec))
             if isinstance(envelope.reply, StreamReply):
                 packed = value if envelope.codec == "msgpack" else encode_result(outcome.result)
                 streams[envelope.reply.client].append((packed, outcome))
@@ -145,6 +147,18 @@ class Planner:
             size += len(value)
         writes.append(StreamWrite(key, join_results(group), outcomes))
         return writes
+
+    def _bound(self, outcome: Outcome, value: bytes) -> tuple[Outcome, bytes]:
+        """Refuse what turned out larger than a reply may be: how many weights a sparse vector has shows only then."""
+        result, envelope = outcome.result, outcome.job.envelope
+        topic = isinstance(envelope.reply, TopicReply)
+        limit = self._limits.max_topic_reply_bytes if topic else self._limits.max_stream_reply_bytes
+        if len(value) <= limit or not isinstance(result, Embedded) or result.sparse is None:
+            return outcome, value
+        fits = fewer_that_fit(result.count, len(value), limit)
+        message = f"the vectors of {result.count} items take {len(value)} bytes, of {limit}: {fits} items fit"
+        refused = fail(outcome.job, Fault("too_large", message), fits)
+        return refused, encode_result(refused.result, envelope.codec)
 
     def _keep_s(self, outcome: Outcome) -> int:
         envelope = outcome.job.envelope

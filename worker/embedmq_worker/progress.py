@@ -11,15 +11,16 @@ class Progress:
     Completion comes in any order; `committable` is the offset below which everything is complete. Offsets are sparse
     (compaction and transactions leave gaps), so the next offset is that of the next record seen, never "plus one" of a
     record that is still open. After a rebalance the partition gets a new `Progress`; what an old one still completes is
-    delivered but commits nothing.
+    delivered but commits nothing. While it is `held`, no more is read of it: what it brings waits for its model.
     """
 
-    __slots__ = ("_committed", "_complete", "_open", "_seen", "partition", "revoked", "topic")
+    __slots__ = ("_committed", "_complete", "_open", "_seen", "held", "partition", "revoked", "topic")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
         self.partition = partition
         self.revoked = False
+        self.held = False
         self._open: deque[int] = deque()
         self._complete: set[int] = set()
         self._seen: int | None = None

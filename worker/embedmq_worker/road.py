@@ -1,8 +1,9 @@
 """How does a request travel? decode → gather → encode → deliver → commit: five stages, in this order, in this file.
 
 Between two stages lies a bounded queue: `room` bounds what is decoded and waits, `finished` what is computed and not
-yet delivered. The device pulls: a batch is formed when it is free, of all that waits. A request that fails is a value
-and travels on; the world failing is an exception and ends the road, or a pause. Shutdown is end-of-stream: the sources
+yet delivered. The device pulls: a batch is formed when it is about to be free, of all that waits. What waits for a
+model that is not in memory lies aside, and is gathered when the model is there. A request that fails is a value and
+travels on; the world failing is an exception and ends the road, or a pause. Shutdown is end-of-stream: the sources
 stop, and everything behind them drains in order.
 """
 
@@ -10,23 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from embedmq_worker.answer import answer
-from embedmq_worker.bisect import encode_parts, prepare_jobs
+from embedmq_worker.bisect import Relief, encode_parts
 from embedmq_worker.decode import Decoder, fail
 from embedmq_worker.delivery import Delivery
-from embedmq_worker.engine.seam import Engine, Fault
+from embedmq_worker.device import Device
+from embedmq_worker.engine.seam import Fault, ModelFacts
+from embedmq_worker.gather import Gather
 from embedmq_worker.jobs import Batch, Job, Outcome
 from embedmq_worker.meter import Meter
+from embedmq_worker.residents import Lease, Residents
 from embedmq_worker.room import Room
 from embedmq_worker.source import Source
 from embedmq_worker.waiting import Waiting
 
 FINISHED_BATCHES = 2
 """Batches whose results may wait for delivery: enough to keep the device busy, too few to hide a slow Redis."""
+BATCHES_ON_DEVICE = 2
+"""One computes while the other is copied in or out: a third would only be chosen too early."""
 
 
 @dataclass(slots=True)
@@ -35,14 +41,16 @@ class Road:
 
     sources: Sequence[Source]
     decoder: Decoder
-    engines: Mapping[str, Engine]
+    gathering: Gather
+    residents: Residents
     room: Room
     waiting: Waiting
+    device: Device
     delivery: Delivery
     meter: Meter
-    tokenizers: Executor
-    device: Executor
     commit_interval_s: float
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever a model has come or gone."""
     finished: asyncio.Queue[list[Outcome] | None] = field(default_factory=lambda: asyncio.Queue(FINISHED_BATCHES))
 
     async def run(self) -> None:
@@ -51,11 +59,13 @@ class Road:
             commits = [stages.create_task(self.commit(source)) for source in self.sources]
             delivering = stages.create_task(self.deliver())
             encoding = stages.create_task(self.encode())
+            admitting = stages.create_task(self.admit())
             async with asyncio.TaskGroup() as decoding:
                 for source in self.sources:
                     decoding.create_task(self.decode(source))
-            self.waiting.close()
+            await self.gathering.close()
             await encoding
+            admitting.cancel()
             await self.finished.put(None)
             await delivering
             for source in self.sources:
@@ -90,41 +100,34 @@ class Road:
 
     async def gather(self, jobs: list[Job], refused: list[Outcome]) -> None:
         """Cut texts into tokens and let them wait for the device; refusals go straight to delivery."""
-        by_model: dict[str, list[Job]] = {}
-        for job in jobs:
-            by_model.setdefault(job.envelope.model, []).append(job)
-        for model, group in by_model.items():
-            before = [job.cost for job in group]
-            failed = await prepare_jobs(self.engines[model], group, self.tokenizers)
-            for job, cost in zip(group, before, strict=True):
-                self.room.change(cost, job.cost, job.envelope.lane)
-            self.meter.prepared(model, group)
-            broken = {id(outcome.job) for outcome in failed}
-            ready = [job for job in group if id(job) not in broken]
-            self.waiting.put([job for job in ready if not job.progress.revoked])
-            self._discard([job for job in ready if job.progress.revoked])  # taken away while its text was cut
-            refused += failed
+        refused += await self.gathering.gather(jobs)
         if refused:
             await self.finished.put(refused)
 
+    async def admit(self) -> None:
+        """Whenever a model has come, gone or failed, take up the requests that waited for it."""
+        while True:
+            refused = await self.gathering.take_up(await self.residents.next_change())
+            if refused:
+                await self.finished.put(refused)
+            self.changed.set()
+            for source in self.sources:
+                source.released.set()
+
     async def encode(self) -> None:
-        """Give the device one batch after the other, each chosen when the device is free."""
-        while (batch := await self.waiting.take()) is not None:
-            now_s, now_ms = time.monotonic(), time.time() * 1000
-            late = [part.job for part in batch.parts if part.start == 0 and deadline_ms(part.job) <= now_ms]
-            if late:
-                await self.finished.put([self._expire(job) for job in late])
-                batch = without(batch, late)
-            for part in batch.parts:
-                job = part.job
-                job.queue_ms = job.queue_ms or round((now_s - job.arrived_s) * 1000 - job.tokenize_ms, 3)
-            if batch.parts:
-                start_s = time.perf_counter()
-                await encode_parts(self.engines[batch.model], batch.parts, self.device)
-                self.meter.encoded(batch, time.perf_counter() - start_s)
-                facts = self.engines[batch.model].facts
-                done = [part.job for part in batch.parts if part.job.remaining == 0]
-                await self.finished.put([Outcome(job, answer(job, facts)) for job in done])
+        """Give the device one batch after the other, each chosen when the device has taken the one before."""
+        slots = asyncio.Semaphore(BATCHES_ON_DEVICE)
+        async with asyncio.TaskGroup() as computing:
+            while True:
+                await slots.acquire()
+                batch = await self.waiting.take()
+                if batch is None:
+                    return
+                launched = asyncio.Event()
+                task = computing.create_task(self._compute(batch, self.residents.lease(batch.model), launched))
+                task.add_done_callback(lambda _: slots.release())
+                await launched.wait()
+                self.gathering.demand()
 
     async def deliver(self) -> None:
         """Deliver what is finished, several batches in one go when they wait; only then are their offsets complete."""
@@ -157,13 +160,34 @@ class Road:
                 await asyncio.sleep(self.commit_interval_s)
         await source.commit_last()
 
-    def discard_revoked(self) -> None:
-        """A partition is no longer ours: drop what of it waits, so that only its new owner computes it."""
-        self._discard(self.waiting.discard_revoked())
+    async def _compute(self, batch: Batch, lease: Lease, launched: asyncio.Event) -> None:
+        """Compute one batch, less what nobody waits for any more, and pass on the jobs that it finishes."""
+        with lease as engine:
+            now_s, now_ms = time.monotonic(), time.time() * 1000
+            late = [part.job for part in batch.parts if part.start == 0 and deadline_ms(part.job) <= now_ms]
+            if late:
+                await self.finished.put([self._expire(job) for job in late])
+                batch = without(batch, late)
+            for part in batch.parts:
+                job = part.job
+                job.queue_ms = job.queue_ms or round((now_s - job.arrived_s) * 1000 - job.tokenize_ms, 3)
+            if batch.parts:
+                relief = Relief(
+                    partial(self.residents.make_room, batch.model), partial(self.meter.relieved, batch.model)
+                )
+                start_s = time.perf_counter()
+                await encode_parts(self.device, engine, batch.parts, relief, launched.set)
+                self.meter.encoded(batch, time.perf_counter() - start_s)
+                await self.finished.put(self._finish(batch, engine.facts))
+            launched.set()
 
-    def _discard(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            self.room.leave(job.cost, job.envelope.lane)
+    def _finish(self, batch: Batch, facts: ModelFacts) -> list[Outcome]:
+        """The outcomes of those jobs whose last part this was; another batch may hold another part of them."""
+        jobs = {id(part.job): part.job for part in batch.parts}.values()
+        done = [job for job in jobs if job.remaining == 0 and not job.answered]
+        for job in done:
+            job.answered = True
+        return [Outcome(job, answer(job, facts)) for job in done]
 
     def _expire(self, job: Job) -> Outcome:
         """Nothing past its deadline reaches the device."""

@@ -9,20 +9,18 @@ import gc
 import logging
 import signal
 import uuid
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 from embedmq_schemas.names import Names
 
-from embedmq_worker.assemble import assemble, load_engines
+from embedmq_worker.assemble import Threads, assemble, house, pools
 from embedmq_worker.catalogue import Catalogue
 from embedmq_worker.config import Config
-from embedmq_worker.engine.seam import Engine
 from embedmq_worker.errors import Unreachable
 from embedmq_worker.health import Endpoint, Health
 from embedmq_worker.metrics import Metrics
+from embedmq_worker.residents import Residents
 from embedmq_worker.road import Road
 from embedmq_worker.world import World, connected
 
@@ -41,11 +39,13 @@ def worker_name() -> str:
     return uuid.uuid4().hex[:12]
 
 
-async def serve(config: Config, worker_id: str) -> None:
+async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
     """Run one worker until SIGTERM or SIGINT; returns when all that it read is delivered, committed and left.
 
+    `sharers` workers share the device, so each takes its part of the memory.
+
     Raises:
-        CheckpointInvalid: a model cannot be loaded.
+        CheckpointInvalid, CheckpointUnreachable: a pinned model cannot be loaded.
         ConfigInvalid: the HTTP address cannot be used.
         Unreachable: Kafka or Redis did not answer in time.
     """
@@ -56,31 +56,32 @@ async def serve(config: Config, worker_id: str) -> None:
         endpoint.start()
         stack.callback(endpoint.stop)
         stack.callback(asyncio.create_task(_beat(health)).cancel)
-        device = stack.enter_context(ThreadPoolExecutor(1, "device"))
-        tokenizers = stack.enter_context(ThreadPoolExecutor(config.worker.tokenizer_threads, "tokenizer"))
-        starting = asyncio.create_task(_start(config, stack, health, device))
+        threads = Threads(*(stack.enter_context(pool) for pool in pools(config)))
+        starting = asyncio.create_task(_start(config, stack, health, sharers))
         await _first(starting, stop)
         if not starting.cancelled():
-            world, engines = starting.result()
-            road = assemble(config, worker_id, world, engines, metrics, (tokenizers, device))
-            endpoint.refresh = lambda: _refresh(metrics, road, engines)
+            world, residents = starting.result()
+            road = assemble(config, worker_id, world, residents, metrics, threads)
+            endpoint.refresh = lambda: _refresh(metrics, road)
             _spare_the_collector()
             _return_large_buffers()
-            log.info("started", extra={"http": endpoint.address, "models": sorted(engines)})
-            facts = {name: engine.facts for name, engine in engines.items()}
-            catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, facts)
+            log.info("started", extra={"http": endpoint.address, "models": sorted(config.models)})
+            catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, residents)
             await _run(config, road, health, catalogue, stop)
     log.info("stopped")
 
 
 async def _start(
-    config: Config, stack: contextlib.AsyncExitStack, health: Health, device: ThreadPoolExecutor
-) -> tuple[World, dict[str, Engine]]:
+    config: Config, stack: contextlib.AsyncExitStack, health: Health, sharers: int
+) -> tuple[World, Residents]:
     """Whatever may take long before there is work to be drained."""
     health.waiting_for = ("Kafka and Redis",)
     world = await stack.enter_async_context(connected(config))
-    health.waiting_for = ("models",)
-    return world, await load_engines(config, device)
+    health.waiting_for = ("pinned models",)
+    residents = house(config, sharers)
+    stack.push_async_callback(residents.close)
+    await residents.load_pinned()
+    return world, residents
 
 
 async def _first(task: asyncio.Task[T], stop: asyncio.Event) -> None:
@@ -96,7 +97,7 @@ async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue,
     """Join the groups, work until told to stop, drain, leave."""
     health.waiting_for = ("Kafka's groups",)
     joining = asyncio.create_task(_become_ready(health, road))
-    publishing = asyncio.create_task(catalogue.publish(road.waiting, road.meter, road.sources))
+    publishing = asyncio.create_task(catalogue.publish(road.waiting, road.meter, road.sources, road.changed))
     running = asyncio.create_task(_work(road))
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -169,13 +170,16 @@ async def _become_ready(health: Health, road: Road) -> None:
     log.info("ready")
 
 
-def _refresh(metrics: Metrics, road: Road, engines: Mapping[str, Engine]) -> None:
+def _refresh(metrics: Metrics, road: Road) -> None:
     """Bring the gauges up to date when somebody looks. Called in the HTTP thread: it only reads numbers."""
     metrics.set("in_flight_bytes", road.room.held.bytes)
     metrics.set("in_flight_bytes_peak", road.room.peak_bytes)
     metrics.set("in_flight_items", road.room.held.items)
     for source in road.sources:
         metrics.set("assigned_partitions", source.partitions, source.lane)
-    for name, engine in engines.items():
-        metrics.set("model_loaded", 1, name)
-        metrics.set("model_bytes", engine.facts.bytes, name)
+    metrics.set("memory_budget_bytes", road.residents.budget_bytes)
+    for name, state in road.residents.states().items():
+        metrics.set("model_loaded", float(state.state == "resident"), name)
+        metrics.set("model_bytes", state.bytes, name)
+        metrics.set("model_thrashing", float(state.thrashing), name)
+        metrics.set("waiting_for_model", road.gathering.absent.count(name), name)

@@ -19,6 +19,8 @@ from embedmq_worker.progress import Progress
 READ_AROUND_MS = 500
 POLL_MS = 5_000
 """How long one look at an idle queue lasts. Records end it at once, and so does a stop."""
+HELD_POLL_MS = 100
+"""The same while some partitions are held: none of theirs ends a look, so this is how late they are taken up again."""
 FETCHER_LOOK_MS = 1_000
 """aiokafka's fetcher looks over all partitions this often even when nothing happened; at its own 200 ms that costs more
 than the fetches."""
@@ -49,6 +51,7 @@ class Source:
         self.lane: Lane = lane
         self.joined = asyncio.Event()
         self.wake = asyncio.Event()
+        self.released = asyncio.Event()
         self.finished = False
         self._topics = sorted(topics)
         self._on_assign = on_assign
@@ -144,6 +147,7 @@ class Source:
     async def assigned(self, partitions: set[TopicPartition]) -> None:
         """Start to track; called by aiokafka."""
         self._progress = {tp: Progress(tp.topic, tp.partition) for tp in partitions}
+        self.released.set()
         self._uncommitted = set(partitions)
         self._on_assign()
         self.joined.set()
@@ -179,9 +183,15 @@ class Source:
         return await self._commit(untouched, COMMIT_TIMEOUT_S) if untouched else True
 
     async def _poll(self) -> list[Read]:
+        held = [tp for tp, progress in self._progress.items() if progress.held]
+        free = [tp for tp in self._progress if tp not in held] if held else []
+        if held and not free:  # asked for no partition, aiokafka would give of all
+            self.released.clear()
+            await self.released.wait()
+            return []
         try:
             found: Mapping[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
-                timeout_ms=POLL_MS, max_records=self._max_poll_records
+                *free, timeout_ms=HELD_POLL_MS if held else POLL_MS, max_records=self._max_poll_records
             )
         except UnicodeDecodeError:
             return await self._read_around()

@@ -70,7 +70,8 @@ def children(config: Config, file: str, workers: int, environ: Mapping[str, str]
     first = int(port) if port.isascii() and port.isdecimal() else HIGHEST_PORT
     if first + workers - 1 > HIGHEST_PORT:
         raise ConfigInvalid(f"worker.http = {config.worker.http!r}: {workers} workers need as many ports from there on")
-    command = (sys.executable, "-m", "embedmq", "worker", "--config", file, "--parent", str(os.getpid()))
+    told = ("--parent", str(os.getpid()), "--sharers", str(workers))
+    command = (sys.executable, "-m", "embedmq", "worker", "--config", file, *told)
     addresses = [f"{host}:{first + index if first else 0}" for index in range(workers)]
     return [Child(command, {**environ, "EMBEDMQ_WORKER__HTTP": http}, http) for http in addresses]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,8 @@ from embedmq.cli.options import invocation_of
 from embedmq.cli.output import json_line, table
 
 if TYPE_CHECKING:
+    from embedmq_schemas.catalogue import ModelStatus
+
     from embedmq.client import Client
     from embedmq.fleet import ServedModel
 
@@ -18,11 +21,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.pass_context
 def models(context: click.Context) -> None:
-    r"""List what the fleet serves, and the state of each model on each worker.
+    r"""List what the fleet serves, and each model's state on each worker: size, path, last use, loads, evictions.
 
     \b
-    Example:
+    Examples:
       embedmq models
+      embedmq models --json | jq .workers
     """
     invocation = invocation_of(context)
 
@@ -33,10 +37,35 @@ def models(context: click.Context) -> None:
                 json_line({**_facts(model), "workers": model.workers})
         elif found:
             table(("MODEL", "TOPIC", "OUTPUTS", "DIMENSIONS", "TOKENS", "REVISION", "WORKERS"), map(_row, found))
+            _write_workers(found)
         else:
             click.echo("no models: no worker has announced any within the last minutes")
 
     with_client(invocation, work)
+
+
+def _write_workers(found: Sequence[ServedModel]) -> None:
+    """One line for each model on each worker, then what wants a sentence."""
+    places = [(model.name, worker, status) for model in found for worker, status in sorted(model.workers.items())]
+    if not places:
+        return
+    click.echo()
+    heads = ("MODEL", "WORKER", "STATE", "MB", "PATH", "DTYPE", "IDLE", "LOADS", "EVICTED", "FAILED")
+    table(heads, (_place(*place) for place in places))
+    for name, _, status in places:
+        if status.error:
+            click.echo(f"{name}: {status.error}")
+        if status.thrashing:
+            click.echo(f"{name}: loaded and evicted again and again: raise worker.memory_budget_bytes, or pin it")
+    for name, why in dict.fromkeys((name, status.reason) for name, _, status in places if status.reason):
+        click.echo(f"{name}: {why}")
+
+
+def _place(name: str, worker: str, status: ModelStatus) -> list[object]:
+    idle = "-" if status.idle_s is None else f"{status.idle_s:.0f} s"
+    state = status.state + (" (pinned)" if status.pinned else "")
+    counts = [status.loads, status.evictions, status.failures]
+    return [name, worker, state, f"{status.bytes / 1e6:.0f}", status.path, status.computed_in, idle, *counts]
 
 
 def _facts(model: ServedModel) -> dict[str, object]:
@@ -58,4 +87,6 @@ def _row(model: ServedModel) -> list[object]:
     outputs = [*entry.outputs, *(["scores"] if entry.scores else [])]
     shown = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states))) or "none"
     topic = "shared" if entry.shared else "own"
+    if not outputs:  # no worker has loaded it yet, so nobody knows
+        return [model.name, topic, "-", "-", "-", "-", shown]
     return [model.name, topic, ",".join(outputs), entry.dimensions, entry.max_tokens, entry.revision[:12], shown]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedmq_schemas.limits import MIB
+
 from embedmq_worker.config import Model
 from embedmq_worker.engine import hub, null, safety, weights
 from embedmq_worker.errors import CheckpointMissing, CheckpointUnsafe
@@ -63,6 +65,19 @@ def find(text: str) -> Path | None:
     return hub.cached(text) if text.startswith("hf:") else _folder(text)
 
 
+def expect(model: Model) -> None:
+    """Look whether what is configured can be there at all, without loading or fetching anything.
+
+    Raises:
+        CheckpointInvalid: as `find` and `null.read` say.
+    """
+    kind, _, rest = model.checkpoint.partition(":")
+    for text in model.heads if kind == "null" else (model.checkpoint, *model.heads):
+        find(text)
+    if kind == "null":
+        null.read(rest)
+
+
 def size_bytes(model: Model, where: Callable[[str], Path | None]) -> int:
     """Bytes of a configured model's weights, heads included, in memory; 0 where `where` (`find`, say) has no folder.
 
@@ -71,7 +86,7 @@ def size_bytes(model: Model, where: Callable[[str], Path | None]) -> int:
     """
     kind, _, rest = model.checkpoint.partition(":")
     if kind == "null":
-        return null.parse(rest).facts.bytes
+        return null.read(rest).mib * MIB
     folders = [where(text) for text in (model.checkpoint, *model.heads)]
     return sum(weights.size_bytes(folder, model.dtype) for folder in folders if folder is not None)
 

@@ -1,0 +1,139 @@
+"""How do decoded jobs become work for the device, whether or not their model is in memory?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from embedmq_worker.absent import Absent
+from embedmq_worker.bisect import prepare_jobs
+from embedmq_worker.choose import Budget
+from embedmq_worker.decode import Decoder, fail
+from embedmq_worker.engine.seam import Fault, ModelFacts
+from embedmq_worker.jobs import Job, Outcome
+from embedmq_worker.meter import Meter
+from embedmq_worker.residents import Change, Failed, Loaded, Residents
+from embedmq_worker.room import Room
+from embedmq_worker.waiting import Waiting
+
+
+@dataclass(slots=True)
+class Gather:
+    """Texts are cut into tokens where their model is resident; elsewhere they wait, untouched, until it is."""
+
+    decoder: Decoder
+    residents: Residents
+    absent: Absent
+    waiting: Waiting
+    room: Room
+    meter: Meter
+    tokenizers: Executor
+    budget: Callable[[ModelFacts], Budget]
+    settled: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while jobs are on their way from `absent` to `waiting`."""
+
+    async def gather(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Prepare jobs for the device, or lay them aside; returns what became of those that cannot be computed."""
+        refused = self._expire()
+        by_model: dict[str, list[Job]] = {}
+        for job in jobs:
+            by_model.setdefault(job.envelope.model, []).append(job)
+        for model, group in by_model.items():
+            if self.residents.engine(model) is None:
+                self._lay_aside(model, group)
+            else:
+                refused += await self._tokenize(model, group)
+        self.demand()
+        return refused
+
+    async def take_up(self, change: Change) -> list[Outcome]:
+        """Gather what waited for a model that is there now; answer it when the model does not come."""
+        model = change.model
+        async with self.settled:
+            if isinstance(change, Loaded):
+                self.meter.loaded(model, change.facts, change.load_s)
+                self.waiting.budgets[model] = self.budget(change.facts)
+                self.waiting.poke()
+                sound, refused = self._check(self._release(model), change.facts)
+                return refused + await self.gather(sound)
+            if isinstance(change, Failed):
+                lost = [*self._release(model), *self.waiting.withdraw(model)]
+                self.meter.unavailable(model, change.error, len(lost))
+                self.demand()
+                return [fail(job, Fault("model_unavailable", str(change.error))) for job in lost]
+            self.meter.evicted(model)
+            self.demand()
+            return []
+
+    def demand(self) -> None:
+        """Say what waits, so that the models for it are loaded."""
+        self.residents.demand([*self.absent.demands(), *self.waiting.demands()])
+
+    async def close(self) -> None:
+        """Nothing more is decoded: wait until every model that is waited for has come, or has failed."""
+        await self.absent.emptied()
+        async with self.settled:
+            self.waiting.close()
+
+    def discard_revoked(self) -> None:
+        """A partition is no longer ours: drop what of it waits, so that only its new owner computes it."""
+        self._discard([*self.waiting.discard_revoked(), *self.absent.discard_revoked()])
+
+    async def _tokenize(self, model: str, jobs: list[Job]) -> list[Outcome]:
+        before = [job.cost for job in jobs]
+        with self.residents.hold(model) as engine:
+            refused = await prepare_jobs(engine, jobs, self.tokenizers)
+            facts = engine.facts
+        for job, cost in zip(jobs, before, strict=True):
+            self.room.change(cost, job.cost, job.envelope.lane)
+        self.meter.prepared(model, jobs)
+        refused += [found for job in _without(jobs, refused) if (found := self.decoder.check_tokens(job, facts))]
+        ready = _without(jobs, refused)
+        self.waiting.put([job for job in ready if not job.progress.revoked])
+        self._discard([job for job in ready if job.progress.revoked])  # taken away while its text was cut
+        return refused
+
+    def _lay_aside(self, model: str, jobs: Sequence[Job]) -> None:
+        """Let jobs wait for their model; where too many do, no more is read of the partitions that bring them."""
+        self.absent.put(jobs)
+        self.meter.absent(model, len(jobs))
+        if self.absent.full(model):
+            for job in jobs:
+                job.progress.held = True
+
+    def _release(self, model: str) -> list[Job]:
+        jobs = self.absent.take(model)
+        for job in jobs:
+            job.progress.held = False
+        return jobs
+
+    def _expire(self) -> list[Outcome]:
+        """What no one waits for any more need not wait for its model; looked at when something else happens, too."""
+        late = self.absent.expire(time.time() * 1000)
+        return [fail(job, Fault("deadline_exceeded", "the deadline passed while its model was loaded")) for job in late]
+
+    def _check(self, jobs: Sequence[Job], facts: ModelFacts) -> tuple[list[Job], list[Outcome]]:
+        """Hold what waited for a model's first load against what the model can do."""
+        sound: list[Job] = []
+        refused: list[Outcome] = []
+        for job in jobs:
+            before = job.cost
+            checked = job if job.checked else self.decoder.check(job, facts)
+            if isinstance(checked, Job):
+                sound.append(checked)
+            else:
+                refused.append(checked)
+            self.room.change(before, job.cost, job.envelope.lane)
+        return sound, refused
+
+    def _discard(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.room.leave(job.cost, job.envelope.lane)
+
+
+def _without(jobs: Sequence[Job], refused: Sequence[Outcome]) -> list[Job]:
+    gone = {id(outcome.job) for outcome in refused}
+    return [job for job in jobs if id(job) not in gone]
