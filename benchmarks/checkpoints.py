@@ -33,13 +33,25 @@ class Recipe(Struct, frozen=True):
     max_tokens: int = LONGEST_TOKENS
 
 
+MINILM_LONG = Recipe("minilm")
+Order = tuple[Recipe, str]
+
+
 @contextlib.contextmanager
-def written(recipe: Recipe) -> Iterator[str]:
-    """Its folder, as sentence-transformers writes one; gone afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        with child(_writer) as write:  # so that nobody here imports torch
-            write((recipe, folder))
-        yield folder
+def folder(source: str | Recipe, make: Callable[[Order], None]) -> Iterator[str]:
+    """Where the checkpoint is: one that must be written first, by `make`, is gone afterwards."""
+    if isinstance(source, str):
+        yield locate(source).source
+        return
+    with tempfile.TemporaryDirectory() as there:
+        make((source, there))
+        yield there
+
+
+def write_apart(order: Order) -> None:
+    """Write one in another process, so that this one imports no torch."""
+    with child(_writer) as there:
+        there(order)
 
 
 def minilm_is_there() -> bool:
@@ -51,27 +63,27 @@ def minilm_is_there() -> bool:
     return True
 
 
-def write(order: tuple[Recipe, str]) -> None:
+def write(order: Order) -> None:
     """Write one into a folder."""
     import torch
     from sentence_transformers import CrossEncoder, SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-    recipe, folder = order
+    recipe, there = order
     torch.manual_seed(docstrings.SEED)
     if recipe.kind == "minilm":
         real = SentenceTransformer(locate(MINILM).source, device="cpu", local_files_only=True)
         real.max_seq_length = recipe.max_tokens
-        real.save_pretrained(folder)
+        real.save_pretrained(there)
         return
     with tempfile.TemporaryDirectory() as bare:
         _save(recipe, bare)
         if recipe.kind == "ranker":
-            CrossEncoder(bare, device="cpu", max_length=recipe.max_tokens).save_pretrained(folder)
+            CrossEncoder(bare, device="cpu", max_length=recipe.max_tokens).save_pretrained(there)
             return
         transformer = Transformer(bare, max_seq_length=recipe.max_tokens)
         pooling = Pooling(transformer.get_embedding_dimension(), "mean")
-        SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save_pretrained(folder)
+        SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save_pretrained(there)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -94,12 +106,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return make(tokenizer_object=trained, model_input_names=inputs, **special)
 
 
-def _writer() -> Callable[[tuple[Recipe, str]], None]:
+def _writer() -> Callable[[Order], None]:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before transformers is imported: it looks only then
     return write
 
 
-def _save(recipe: Recipe, folder: str) -> None:
+def _save(recipe: Recipe, there: str) -> None:
     """Random weights, their configuration and a tokenizer, as transformers writes them."""
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
@@ -123,5 +135,5 @@ def _save(recipe: Recipe, folder: str) -> None:
     family, head = ("bert", AutoModelForSequenceClassification) if recipe.kind == "ranker" else (recipe.kind, AutoModel)
     config = AutoConfig.for_model(family, **options, num_labels=1)
     model = head.from_config(config)  # type: ignore[no-untyped-call]  # transformers says no types here
-    model.save_pretrained(folder)
-    words.save_pretrained(folder)
+    model.save_pretrained(there)
+    words.save_pretrained(there)

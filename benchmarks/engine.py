@@ -7,29 +7,30 @@ on half of the texts, for each model and each corpus anew.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from benchmarks import docstrings
-from benchmarks.arithmetic import BERT, MODERNBERT
-from benchmarks.arithmetic import MINILM as MINILM_SHAPE
-from benchmarks.checkpoints import MINILM, Recipe, written
-from benchmarks.harness import Scale
-from benchmarks.place import Place
+from benchmarks.checkpoints import Recipe
+from benchmarks.harness import Reporting, Scale
 from benchmarks.plain import Setting
 from benchmarks.report import Row
-from benchmarks.rivals import rivals
+from benchmarks.rivals import Enter, apart
 from benchmarks.work import one_by_one, reranked, singly
 
+Measure = Callable[[Reporting, Scale, Enter], list[Row]]
+MINILM_ROWS: Final = ("engine.mixed", "engine.short", "engine.online", "engine.online_vs_best")
 USUAL_TOKENS = 256
-ONLINE_TEXTS = 32
 
 
-def minilm(place: Place, scale: Scale) -> list[Row]:
+def minilm(place: Reporting, scale: Scale, enter: Enter = apart) -> list[Row]:
     """Docstrings as they are and cut to a sentence; then 32 a call, as a service gets them.
 
     Of the rows of `online`, one is against a call as anybody would write it, one against the best batch size.
     """
     mixed, short = singly(docstrings.choose(scale.texts)), singly(docstrings.short(scale.texts))
-    online = one_by_one(docstrings.choose(scale.online_calls * ONLINE_TEXTS), ONLINE_TEXTS)
-    with rivals(MINILM, place.say) as both:
+    online = one_by_one(docstrings.choose(scale.online_calls * scale.online_texts), scale.online_texts)
+    with enter(scale.minilm, place.say) as both:
         return [
             both.race("engine.mixed", mixed, both.best(mixed), scale.runs, goal=1.6),
             both.race("engine.short", short, both.best(short), scale.runs, goal=1.5),
@@ -38,32 +39,30 @@ def minilm(place: Place, scale: Scale) -> list[Row]:
         ]
 
 
-def long(place: Place, scale: Scale) -> list[Row]:
+def long(place: Reporting, scale: Scale, enter: Enter = apart) -> list[Row]:
     """Texts of about 512 tokens: MiniLM's weights, with its limit lifted from 256."""
     calls = singly(docstrings.long(scale.long_texts))
-    with written(Recipe("minilm")) as folder, rivals(folder, place.say) as both:
+    with enter(scale.minilm_long, place.say) as both:
         return [both.race("engine.long", calls, both.best(calls), scale.runs, goal=1.2)]
 
 
-def bert_base(place: Place, scale: Scale) -> list[Row]:
+def bert_base(place: Reporting, scale: Scale, enter: Enter = apart) -> list[Row]:
     """BERT-base with random weights."""
-    return _wide(place, scale, "engine.bert_base", Recipe("bert", BERT, USUAL_TOKENS))
+    calls = singly(docstrings.choose(scale.wide_texts))
+    with enter(Recipe("bert", scale.bert, USUAL_TOKENS), place.say) as both:
+        return [both.race("engine.bert_base", calls, both.best(calls), scale.runs)]
 
 
-def modernbert_base(place: Place, scale: Scale) -> list[Row]:
+def modernbert_base(place: Reporting, scale: Scale, enter: Enter = apart) -> list[Row]:
     """ModernBERT-base with random weights."""
-    return _wide(place, scale, "engine.modernbert_base", Recipe("modernbert", MODERNBERT, USUAL_TOKENS))
+    calls = singly(docstrings.choose(scale.wide_texts))
+    with enter(Recipe("modernbert", scale.modernbert, USUAL_TOKENS), place.say) as both:
+        return [both.race("engine.modernbert_base", calls, both.best(calls), scale.runs)]
 
 
-def rerank(place: Place, scale: Scale) -> list[Row]:
+def rerank(place: Reporting, scale: Scale, enter: Enter = apart) -> list[Row]:
     """A cross-encoder of MiniLM's size with random weights, on queries with as many documents each."""
     queries, documents = docstrings.short(scale.queries), docstrings.choose(scale.texts)
     calls = reranked(queries, documents, scale.documents)
-    with written(Recipe("ranker", MINILM_SHAPE)) as folder, rivals(folder, place.say, "scores") as both:
+    with enter(Recipe("ranker", scale.ranker), place.say, "scores") as both:
         return [both.race("engine.rerank", calls, both.best(calls), scale.runs, goal=1.6, unit="pairs/s")]
-
-
-def _wide(place: Place, scale: Scale, name: str, recipe: Recipe) -> list[Row]:
-    calls = singly(docstrings.choose(scale.wide_texts))
-    with written(recipe) as folder, rivals(folder, place.say) as both:
-        return [both.race(name, calls, both.best(calls), scale.runs)]

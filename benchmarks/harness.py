@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from benchmarks import checkpoints
+from benchmarks.arithmetic import BERT, MINILM, MODERNBERT, Shape
+from benchmarks.checkpoints import Recipe
 from benchmarks.machine import describe
 from benchmarks.report import Report, Row
 
@@ -48,9 +51,16 @@ class Scale:
     wide_texts: int = 96
     """… and of those with models of the size of BERT-base."""
     online_calls: int = 8
+    online_texts: int = 32
+    """Of each call."""
     queries: int = 8
     documents: int = 32
     """Of each query."""
+    minilm: str | Recipe = checkpoints.MINILM
+    minilm_long: str | Recipe = checkpoints.MINILM_LONG
+    bert: Shape = BERT
+    modernbert: Shape = MODERNBERT
+    ranker: Shape = MINILM
     record_texts: int = 32
     """Of each request of `road.bulk`."""
     idle_runs: int = 2

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
+
+LIBRARIES = ("torch", "transformers", "sentence-transformers")
 
 
 def describe() -> dict[str, str | float]:
@@ -17,8 +21,17 @@ def describe() -> dict[str, str | float]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
+        **_versions(),
         "load_1m": round(os.getloadavg()[0], 2),
     }
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _cpu_name() -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from embedmq_worker.choose import Budget
 from embedmq_worker.config import Model
-from embedmq_worker.engine.checkpoint import locate
 
 from benchmarks import plain
+from benchmarks.checkpoints import Recipe, folder, write_apart
 from benchmarks.child import child
 from benchmarks.cpu import Cpu
 from benchmarks.direct import Direct
@@ -46,23 +47,36 @@ class Rivals:
         calls: Calls,
         setting: Setting,
         runs: int,
+        *,
         goal: float | None = None,
         unit: str = "texts/s",
+        weight: int = 1,
     ) -> Row:
-        """Both on the same calls, in turn."""
+        """Both on the same calls, in turn; see `Side` for `weight`."""
         ours, theirs = self.pids
-        one = Side("ours", calls, lambda it: self.ours(Work(it, None)), Cpu({"engine": ours}), self.say)
-        other = Side("theirs", calls, lambda it: self.theirs(Work(it, setting)), Cpu({"encoder": theirs}), self.say)
+        one = Side("ours", calls, lambda it: self.ours(Work(it, None)), Cpu({"engine": ours}), self.say, weight)
+        alone = Cpu({"encoder": theirs})
+        other = Side("theirs", calls, lambda it: self.theirs(Work(it, setting)), alone, self.say, weight)
         measure([one, other], runs)
         return compare(name, one, other, f"sentence-transformers, {setting}", goal, unit)
 
 
-@contextlib.contextmanager
-def rivals(checkpoint: str, say: Callable[[str], None], kind: Kind = "embeds") -> Iterator[Rivals]:
+class Enter(Protocol):
+    """How both are brought to one model."""
+
+    def __call__(
+        self, source: str | Recipe, say: Callable[[str], None], kind: Kind = "embeds"
+    ) -> AbstractContextManager[Rivals]:
+        """`source` is a checkpoint, or one to be written for this."""
+        ...
+
+
+@contextmanager
+def apart(source: str | Recipe, say: Callable[[str], None], kind: Kind = "embeds") -> Iterator[Rivals]:
     """Each in a process of its own; ours is loaded last, as it measures the device when it loads."""
-    folder = locate(checkpoint).source
     with (
-        child(partial(plain.start, kind, folder)) as theirs,
-        child(partial(Direct, Model(checkpoint=checkpoint))) as ours,
+        folder(source, write_apart) as there,
+        child(partial(plain.start, kind, there)) as theirs,
+        child(partial(Direct, Model(checkpoint=there))) as ours,
     ):
         yield Rivals(ours, theirs, (ours.pid, theirs.pid), plain.ON_CPU, say)

@@ -9,14 +9,13 @@ from benchmarks.harness import Benchmark, Scale
 from benchmarks.place import Place
 
 ROAD: Final = ("road.bulk", "road.bulk_vs_sentence_transformers", "road.single")
-MINILM: Final = ("engine.mixed", "engine.short", "engine.online", "engine.online_vs_best")
 BENCHMARKS: Final[tuple[Benchmark[Place, Scale], ...]] = (
     Benchmark(("transport.throughput_256", "transport.throughput_256_vs_batches"), transport.throughput_256),
     Benchmark(("transport.throughput_64", "transport.throughput_64_vs_batches"), transport.throughput_64),
     Benchmark(("transport.items_32",), transport.items_32),
     Benchmark(("transport.latency_1_p50_ms", "transport.latency_1_p99_ms"), transport.latency_1),
     Benchmark(ROAD, road.road),
-    Benchmark(MINILM, engine.minilm),
+    Benchmark(engine.MINILM_ROWS, engine.minilm),
     Benchmark(("engine.long",), engine.long),
     Benchmark(("engine.bert_base",), engine.bert_base),
     Benchmark(("engine.modernbert_base",), engine.modernbert_base),

@@ -24,6 +24,8 @@ class Side:
     seconds: Callable[[Calls], float]
     cpu: Cpu
     say: Callable[[str], None]
+    weight: int = 1
+    """What one text counts: 1, or its tokens where those are what is counted."""
     rates: list[float] = field(default_factory=list)
 
     def warm(self) -> None:
@@ -34,7 +36,7 @@ class Side:
         """Encode all of them once."""
         texts = count(self.calls)
         self.cpu.start()
-        self.rates.append(texts / self.seconds(self.calls))
+        self.rates.append(texts * self.weight / self.seconds(self.calls))
         self.cpu.stop(texts)
         self.say(f"  {self.name}: {self.rates[-1]:,.1f}/s")
 
