@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from embedmq_worker.engine.attention import AllAtOnce, Kernel, Pattern, Sequences, attend, choose, one_by_one
 from embedmq_worker.engine.layout import pack
 from embedmq_worker.engine.rows import Unpackable
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -50,6 +51,7 @@ def by_definition(query: Tensor, key: Tensor, value: Tensor, rows: Tensor, patte
     return (products.softmax(-1) @ value).transpose(1, 2)
 
 
+@settings(deadline=None, max_examples=50)
 @given(LENGTHS, PATTERNS, st.sampled_from([4, 2, 1]))
 @example([300, 7], Pattern(causal=False, window=17, scale=None), 4)
 def test_one_by_one_is_attention_by_its_definition(lengths: list[int], pattern: Pattern, kept_heads: int) -> None:
@@ -105,6 +107,7 @@ def at_once(function: Callable[..., Tensor]) -> AllAtOnce:
     return AllAtOnce(function, frozenset(inspect.signature(function).parameters))
 
 
+@settings(deadline=None, max_examples=50)
 @given(LENGTHS, PATTERNS, st.sampled_from([4, 2, 1]))
 def test_all_at_once_asks_the_kernel_for_the_same(lengths: list[int], pattern: Pattern, kept_heads: int) -> None:
     """A window of `w` is `w - 1` neighbours on a side, none after itself where causal; heads and scale as they are."""
@@ -115,6 +118,7 @@ def test_all_at_once_asks_the_kernel_for_the_same(lengths: list[int], pattern: P
     )
 
 
+@settings(deadline=None, max_examples=50)
 @given(LENGTHS, st.builds(Pattern, causal=st.booleans(), window=st.none(), scale=st.floats(0.1, 1)))
 def test_what_an_older_kernel_lacks_is_made_up_for(lengths: list[int], pattern: Pattern) -> None:
     """Its scale by scaling queries, its shared keys by repeating them."""
@@ -132,12 +136,18 @@ def test_a_kernel_without_windows_says_so() -> None:
         at_once(few_options)(query, key, value, sequences, Pattern(causal=False, window=4, scale=None))
 
 
-@pytest.mark.parametrize("name", ["position_bias", "softcap", "s_aux"])
-def test_what_a_model_adds_to_attention_is_not_passed_over(name: str) -> None:
+def test_what_a_model_adds_to_attention_is_not_passed_over() -> None:
     """A bias, a cap or a sink that no kernel here knows is an error, not another vector."""
     query, key, value, sequences = batch([3], one_by_one)
-    with pytest.raises(NotImplementedError, match=name):
-        attend(nn.Identity(), query, key, value, None, sequences=sequences, **{name: torch.ones(1)})
+    call = partial(attend, nn.Identity(), query, key, value)
+    with pytest.raises(NotImplementedError, match="position_bias"):
+        call(None, sequences=sequences, position_bias=torch.ones(1))
+    with pytest.raises(NotImplementedError, match="softcap"):
+        call(None, sequences=sequences, softcap=50.0)
+    with pytest.raises(NotImplementedError, match="s_aux"):
+        call(None, sequences=sequences, s_aux=torch.ones(1))
+    with pytest.raises(NotImplementedError, match="mask"):
+        call(torch.ones(1), sequences=sequences)
 
 
 def test_a_window_is_masked_once_a_pass() -> None:

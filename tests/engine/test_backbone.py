@@ -174,7 +174,7 @@ def test_a_model_whose_attention_cannot_be_exchanged_says_so(architecture: str, 
 def test_a_model_of_which_another_layer_is_read_says_so(tmp_path: Path) -> None:
     """Only the last layer and the logits come out of a packed pass."""
     _, transformer = loaded(tmp_path, "bert")
-    transformer.modality_config = {"text": {"method": "forward", "method_output_name": "pooler_output"}}
+    transformer.modality_config["text"]["method_output_name"] = "pooler_output"
     found = open_backbone(transformer)
     assert isinstance(found, Unpackable)
     assert "last layer" in found.reason
@@ -190,6 +190,6 @@ def test_how_long_a_text_may_be_is_known(architecture: str, places: int | None, 
 def test_sixteen_bits_are_computed_in_sixteen_bits(tmp_path: Path) -> None:
     """The packed pass keeps the dtype of the weights."""
     model, transformer = loaded(tmp_path, "modernbert")
-    transformer.model.to(torch.bfloat16)
+    transformer.bfloat16()
     found = packed(opened(transformer), tokens(model, TEXTS[:2]))
     assert {row.dtype for row in found} == {torch.bfloat16}
