@@ -6,8 +6,9 @@ there is not, somebody has to go:
 * An *idle* model goes, the least recently used first, once the request has waited as long as the load will take.
   Waiting as long as the swap costs is at most twice as bad as knowing the future (ski rental: A. Karlin, M. Manasse,
   L. Rudolph and D. Sleator, "Competitive snoopy caching", Algorithmica 3, 1988), and others for the model gather.
-* A model *with work* goes when the request is older than `model_wait_s`, the one longest in memory first. It has had
-  its turn by then: nobody with work goes before it was in memory for `model_wait_s` and computed a batch.
+* When the request is older than `model_wait_s`, whoever has no work right now goes, and then those *with work*, the one
+  longest in memory first. It has had its turn by then: nobody with work goes before it was in memory for
+  `model_wait_s` and has computed a batch.
 
 So a request whose model can be loaded begins to load within `model_wait_s + (a + 1) × (model_wait_s + l + d)`, where
 `a` is how many models are asked for that have waited longer, `l` the longest load, and `d` how long a model takes from
@@ -125,7 +126,7 @@ class _Planning:
         if missing > 0 and self._is_later(oldest_s + min(view.load_s, wait_s)):
             return "later"
         forced = missing > 0 and not self._is_later(oldest_s + wait_s)
-        victims = self._idle() + (self._busy() if forced else [])
+        victims = [*self._resting(), *self._busy()] if forced else self._idle()
         if missing > 0 and not self._make_room(missing, victims):
             return "stuck" if forced else "later"
         left = self.free + self.coming - view.bytes
@@ -153,18 +154,25 @@ class _Planning:
         return True
 
     def _idle(self) -> list[str]:
-        """Those that may go at once, the least recently used first."""
-        resting = [name for name in self._removable() if name not in self.wanted and not self.models[name].leases]
-        return [name for name in self._by_use(resting) if not self._is_later(self._idle_from_s(name))]
+        """Those that have had no work for a while, the least recently used first."""
+        return [name for name in self._resting() if not self._is_later(self.models[name].last_use_s + IDLE_AFTER_S)]
+
+    def _resting(self) -> list[str]:
+        """Those that have no work right now, the least recently used first.
+
+        One that was loaded for work which it never began may get it yet: it is given as long as those with work.
+        """
+        without = [name for name in self._removable() if name not in self.wanted and not self.models[name].leases]
+        return [name for name in self._by_use(without) if self.models[name].served or not self._in_turn(name)]
 
     def _busy(self) -> list[str]:
         """Those that may go although there is work for them, the longest in memory first."""
-        idle = set(self._idle())
-        served = [name for name in self._removable() if name not in idle and self.models[name].served]
-        served.sort(key=lambda name: self.models[name].loaded_at_s)
-        return [
-            name for name in served if not self._is_later(self.models[name].loaded_at_s + self.settings.model_wait_s)
-        ]
+        busy = [name for name in self._removable() if name in self.wanted or self.models[name].leases]
+        busy.sort(key=lambda name: self.models[name].loaded_at_s)
+        return [name for name in busy if self.models[name].served and not self._in_turn(name)]
+
+    def _in_turn(self, name: str) -> bool:
+        return self._is_later(self.models[name].loaded_at_s + self.settings.model_wait_s)
 
     def _removable(self) -> list[str]:
         return [
@@ -175,11 +183,6 @@ class _Planning:
 
     def _by_use(self, names: Iterable[str]) -> list[str]:
         return sorted(names, key=lambda name: self.models[name].last_use_s)
-
-    def _idle_from_s(self, name: str) -> float:
-        """One that was loaded for work which it has not begun is given as long as those with work."""
-        view = self.models[name]
-        return view.last_use_s + IDLE_AFTER_S if view.served else view.loaded_at_s + self.settings.model_wait_s
 
     def _mend(self) -> None:
         """A model was larger than estimated: whoever is least missed goes, at the worst the new one itself."""
