@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sentence_transformers.util.quantization import quantize_embeddings
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 Floats = NDArray[np.float32]
 
@@ -227,3 +228,16 @@ def test_scores_keep_their_places_and_a_failed_pair_has_none() -> None:
     assert second.scores is not None
     np.testing.assert_array_equal(first.scores, np.array([0.5, np.nan, 0.25], np.float32))
     np.testing.assert_array_equal(second.scores, [1.0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_finishing_does_not_wait_for_the_device(dtype: Dtype) -> None:
+    """On a device whose numbers nobody can read: whoever asks for one, or for a shape that depends on one, fails."""
+    wishes = [
+        Options(("dense", "multivector"), dimensions=5, dtype=dtype, normalize=normalize) for normalize in (True, False)
+    ]
+    with FakeTensorMode():
+        kept = torch.empty(4, dtype=torch.bool, device="cuda")
+        raw = Raw(torch.empty(2, 12, device="cuda"), tokens=torch.empty(4, 12, device="cuda"), kept=kept)
+        found = finish(raw, [request(wish, [2]) for wish in wishes], frozenset())
+        assert {styled.data.device.type for styled in (*found.dense, *found.multivector)} == {"cuda"}

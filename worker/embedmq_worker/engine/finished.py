@@ -124,7 +124,8 @@ class Finished:
             data, scales = styled.numpy()
             stop = 0
             for number in styled.numbers:
-                sequence, blocks, part = self.spans[number][0], list[Block](), self.batch[number]
+                sequence, part = self.spans[number][0], self.batch[number]
+                blocks: list[Block] = []
                 for item in range(part.start, part.stop):
                     start = stop
                     mask = kept[:0]

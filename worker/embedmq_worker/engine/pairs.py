@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from tokenizers import Encoding
+from functools import cached_property
 
 from embedmq_worker.engine.bounded import Bounded, Row, tokens_behind
 
@@ -25,31 +24,39 @@ def encode_pairs(bounded: Bounded, pairs: Sequence[tuple[str, str]]) -> list[Row
 
 
 def _side_by_side(bounded: Bounded, pairs: Sequence[tuple[str, str]]) -> list[Row | None]:
-    texts = [*dict.fromkeys(query for query, _ in pairs), *(document for _, document in pairs)]
-    rows = bounded.encode([("", text) for text in texts], special=False)
-    queries = dict(zip(texts, rows[: -len(pairs)], strict=False))
-    found: list[Row | None] = []
-    for pair, document in zip(pairs, rows[-len(pairs) :], strict=True):
-        query = queries[pair[0]]
-        found.append(None if query is None or document is None else _join(bounded, query, document, pair))
-    return found
+    queries = list(dict.fromkeys(query for query, _ in pairs))
+    rows = bounded.encode([("", text) for text in (*queries, *(document for _, document in pairs))], special=False)
+    sides = {query: _Side(bounded, query, row) for query, row in zip(queries, rows, strict=False)}
+    return [
+        _join(bounded, sides[query], _Side(bounded, document, row))
+        for (query, document), row in zip(pairs, rows[len(queries) :], strict=True)
+    ]
 
 
-def _join(bounded: Bounded, query: Row, document: Row, pair: tuple[str, str]) -> Row | None:
+class _Side:
+    """One text of a pair, without special tokens, cut to what the model takes of one alone."""
+
+    def __init__(self, bounded: Bounded, text: str, row: Row | None) -> None:
+        self._bounded, self._text, self.row = bounded, text, row
+
+    @cached_property
+    def tokens(self) -> int:
+        """How many it has, those included that do not fit: of a text that was cut by characters, counted whole."""
+        encoding = None if self.row is None else self.row.encoding
+        if len(self._text) > self._bounded.max_characters:
+            (encoding,) = self._bounded.encode_whole([self._text], special=False)
+        return 0 if encoding is None else len(encoding) + tokens_behind(encoding)
+
+
+def _join(bounded: Bounded, query: _Side, document: _Side) -> Row | None:
     """Let the tokenizer cut the longer first and add its special tokens."""
-    cut = query.cut or document.cut
-    one, other = query.encoding, document.encoding
-    if cut and len(one) == len(other):  # both fill the model alone: which is the longer decides an odd token
-        longer, shorter = (_tokens(bounded, text, row) for text, row in zip(pair, (query, document), strict=True))
-        if longer > shorter:
-            other.truncate(len(other) - 1, direction=bounded.side)
+    if query.row is None or document.row is None:
+        return None
+    one, other = query.row.encoding, document.row.encoding
+    cut = query.row.cut or document.row.cut
+    odd = (bounded.max_tokens - bounded.tokenizer.num_special_tokens_to_add(is_pair=True)) % 2
+    # where both fill the model alone, they look equally long, and the odd token is the longer one's
+    if cut and odd and len(one) == len(other) and query.tokens > document.tokens:
+        other.truncate(len(other) - 1, direction=bounded.side)
     joined = bounded.tokenizer.post_process(one, other)
     return Row(joined, cut or bool(joined.overflowing))
-
-
-def _tokens(bounded: Bounded, text: str, row: Row) -> int:
-    """How many tokens a text has, those included that do not fit."""
-    encoding: Encoding | None = row.encoding
-    if len(text) > bounded.max_characters:
-        (encoding,) = bounded.encode_whole([text], special=False)
-    return 0 if encoding is None else len(encoding) + tokens_behind(encoding)

@@ -63,8 +63,11 @@ class Texts:
         ]
 
     def _prepare(self, ask: Ask, prompt: str, rows: Iterator[Row | None]) -> Prepared:
-        tokens, ids, firsts = list[int](), list[Ids](), list[int]()
-        truncated, faults = list[int](), dict[int, Fault]()
+        tokens: list[int] = []
+        ids: list[Ids] = []
+        firsts: list[int] = []
+        truncated: list[int] = []
+        faults: dict[int, Fault] = {}
         for index, item in enumerate(ask.items):
             first = 0
             if isinstance(item, str):
