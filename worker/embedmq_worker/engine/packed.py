@@ -23,6 +23,8 @@ class PackedForward:
     def __call__(self, layout: Layout, outputs: frozenset[str]) -> Raw:
         """See `Forward`."""
         heads = [head for head in self._heads if head.outputs & outputs]
+        if not heads:
+            return Raw()
         rows = self._backbone(
             layout,
             logits=any(head.needs_logits for head in heads),

@@ -32,10 +32,11 @@ class PaddedForward:
 
     def __init__(self, model: BaseModel) -> None:
         modules = list(model.children())
-        self.normalizes = isinstance(modules[-1], Normalize)
+        self._output, self._key = next((output, key) for kind, output, key in ENDS if isinstance(model, kind))
+        last = modules[-1]
+        self.normalizes = isinstance(last, Normalize) and last.module_output_name == self._key
         """Whether the model itself would normalise what comes out."""
         self._modules = modules[:-1] if self.normalizes else modules
-        self._output, self._key = next((output, key) for kind, output, key in ENDS if isinstance(model, kind))
         self._finish = _finish(model)
         self._pad = int(model.tokenizer.pad_token_id or 0)
         self._left = model.tokenizer.padding_side == "left"
