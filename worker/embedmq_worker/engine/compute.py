@@ -44,7 +44,7 @@ def rate(engine: Engine) -> float:
 
     The best of a few passes: others disturb a measurement, nobody helps it.
     """
-    tokens, seconds = _best_pass(engine, MEASURE_TEXTS)
+    tokens, seconds = _best_pass(engine, MEASURE_TEXTS, passes=1)
     texts = int(MEASURE_TEXTS * Worker().max_batch_ms / 1000 / seconds)
     most = max(FULL_BATCH_TOKENS * MEASURE_TEXTS // tokens, MEASURE_TEXTS)
     tokens, seconds = _best_pass(engine, min(max(texts, MEASURE_TEXTS), most))
@@ -55,10 +55,10 @@ def workspace_bytes(engine: Engine, model: nn.Module, device: torch.device, toke
     """Most memory that a batch of so many tokens takes beside the weights: measured on CUDA, else by shapes."""
     if device.type != "cuda":
         return tokens * token_bytes(model)
-    per_text = _best_pass(engine, 1)[0]
+    per_text = _best_pass(engine, 1, passes=1)[0]
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    _best_pass(engine, max(1, tokens // per_text))
+    _best_pass(engine, max(1, tokens // per_text), passes=1)
     return torch.cuda.max_memory_allocated(device) - before
 
 
@@ -75,13 +75,13 @@ def token_bytes(model: nn.Module) -> int:
     return 4 * (8 * hidden + 2 * widest)
 
 
-def _best_pass(engine: Engine, texts: int) -> tuple[int, float]:
+def _best_pass(engine: Engine, texts: int, passes: int = MEASURE_PASSES) -> tuple[int, float]:
     """How many tokens so many texts have, and how many seconds the fastest pass took; a first one warms up."""
     options = Options(outputs=engine.facts.outputs)
     query = "what does it ask for?" if engine.facts.scores else None
     (prepared,) = engine.prepare([Ask([TEXT] * texts, options, query)])
     took_s: list[float] = []
-    for _ in range(1 + MEASURE_PASSES):
+    for _ in range(1 + passes):
         start_s = time.perf_counter()
         engine.launch([Slice(prepared, options, 0, texts)]).collect()
         took_s.append(time.perf_counter() - start_s)

@@ -72,6 +72,8 @@ class Verdict:
     figure: float
     strain: float
     """Part of what its bound allows; more than 1 breaks it."""
+    order: str
+    """How the batches were made up that it was found in."""
     probe: int
     probes: int
 
@@ -81,9 +83,10 @@ class Verdict:
         return self.strain <= 1
 
     def __str__(self) -> str:
-        """One clause: the figure, and on what."""
-        where = f"over {self.probes} probes" if self.passed else f"on probe {self.probe} of {self.probes}"
-        return f"{self.check} {self.figure:.4f} {where}"
+        """One clause: the worst figure, and where."""
+        if self.passed:
+            return f"{self.check} {self.figure:.4f} at worst of {self.probes} probes"
+        return f"{self.check} {self.figure:.4f} of probe {self.probe} of {self.probes}, {self.order}"
 
 
 def queries() -> list[str]:
@@ -106,11 +109,6 @@ def probing(engine: Engine) -> Compute:
     return compute
 
 
-def alone(compute: Compute) -> list[Encoded]:
-    """Every probe in a batch of its own."""
-    return [compute([i])[0] for i in range(len(PROBES))]
-
-
 def finite(answers: Sequence[Encoded]) -> bool:
     """Whether all numbers are: a model with NaN weights gives none that are."""
     return all(bool(np.isfinite(values).all()) for answer in answers for values in _numbers(answer))
@@ -118,7 +116,7 @@ def finite(answers: Sequence[Encoded]) -> bool:
 
 def compare(compute: Compute, reference: Sequence[Encoded], bounds: Bounds) -> Verdict:
     """Compute the probes alone, in one batch, backwards, and shuffled in two batches; judge every answer."""
-    single = alone(compute)
+    single = [compute([i])[0] for i in range(len(reference))]
     worst = _judge("alone", single, reference, bounds)
     everyone = list(range(len(reference)))
     mixed = random.Random(0).sample(everyone, len(everyone))
@@ -129,14 +127,14 @@ def compare(compute: Compute, reference: Sequence[Encoded], bounds: Bounds) -> V
             break
         answers = {i: answer for batch in batches for i, answer in zip(batch, compute(batch), strict=True)}
         found = [answers[i] for i in everyone]
-        against = _judge(f"{name} against alone", found, single, bounds)
+        against = _judge(f"{name}, against alone", found, single, bounds)
         worst = max(worst, _judge(name, found, reference, bounds), against, key=lambda verdict: verdict.strain)
     return worst
 
 
 def _judge(name: str, found: Sequence[Encoded], wanted: Sequence[Encoded], bounds: Bounds) -> Verdict:
     verdicts = [
-        Verdict(f"{name}: {check}", figure, strain, probe, len(wanted))
+        Verdict(check, figure, strain, name, probe, len(wanted))
         for probe, (one, other) in enumerate(zip(found, wanted, strict=True))
         for check, figure, strain in _checks(one, other, bounds)
     ]
@@ -161,7 +159,7 @@ def _checks(found: Encoded, wanted: Encoded, bounds: Bounds) -> Iterator[tuple[s
         score = float(wanted.scores[0])
         figure = float("inf") if found.scores is None else abs(float(found.scores[0]) - score)
         figure = figure if math.isfinite(figure) else float("inf")
-        yield "score apart by", figure, figure / (bounds.score + bounds.score_share * abs(score))
+        yield "score off by", figure, figure / (bounds.score + bounds.score_share * abs(score))
 
 
 def likeness(one: NDArray[np.generic], other: NDArray[np.generic]) -> float:

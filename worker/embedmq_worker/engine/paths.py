@@ -82,7 +82,7 @@ def _fastest(trial: Trial, path: str) -> Candidate | str:
 def _try(trial: Trial, path: str, dtype: str) -> Candidate | str:
     """Build and judge one way in one dtype; a reason where it is not to be taken."""
     models = trial.open(dtype)
-    engine = build(path, models, trial.reader, trial.facts)
+    engine = build(path, models, trial.texts, trial.facts)
     if isinstance(engine, Unpackable):
         return engine.reason
     verdict = parity.compare(parity.probing(engine), trial.wanted, trial.bounds(dtype))

@@ -52,12 +52,13 @@ class Item:
 class PlainEngine:
     """A model that sentence-transformers encodes, predicts, pads and sorts."""
 
-    def __init__(self, model: BaseModel, texts: Texts, prompts: Prompts, facts: ModelFacts) -> None:
+    def __init__(self, model: BaseModel, texts: Texts, facts: ModelFacts) -> None:
         self._model: BaseModel | None
         self._model, self._normalizes = without_normalize(model)
         self._routes = any(isinstance(module, Router) for module in model.modules())
         self._device = model.device
-        self._texts, self._prompts = texts, prompts
+        named = {name: text or "" for name, text in model.prompts.items()}
+        self._texts, self._prompts = texts, Prompts(named, model.default_prompt_name)
         self.facts = facts
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared]:

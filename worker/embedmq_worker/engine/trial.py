@@ -13,7 +13,6 @@ from sentence_transformers.base.model import BaseModel
 
 from embedmq_worker.config import Model
 from embedmq_worker.engine import parity
-from embedmq_worker.engine.build import Reader, open_reader
 from embedmq_worker.engine.checkpoint import Checkpoint
 from embedmq_worker.engine.describe import describe, longest, output_of
 from embedmq_worker.engine.kinds import kind_of
@@ -21,6 +20,8 @@ from embedmq_worker.engine.opening import damaged, open_model
 from embedmq_worker.engine.reference import reference
 from embedmq_worker.engine.seam import Encoded, ModelFacts
 from embedmq_worker.engine.shared import difference
+from embedmq_worker.engine.tokenizer import open_texts
+from embedmq_worker.engine.tokens import Texts
 from embedmq_worker.errors import CheckpointBroken
 
 LARGE_BYTES = 4 << 30
@@ -37,7 +38,7 @@ class Trial:
     model: Model
     device: torch.device
     open: Open
-    reader: Reader
+    texts: Texts
     facts: ModelFacts
     wanted: Sequence[Encoded]
     exact: bool
@@ -71,7 +72,8 @@ def open_trial(model: Model, located: Sequence[Checkpoint], device: torch.device
         wanted.append(reference(each, parity.PROBES, parity.queries()))
         if not parity.finite(wanted[-1]):
             raise CheckpointBroken(f"{text}: sentence-transformers itself computes numbers that are none (NaN)")
-    return Trial(model, device, opened, open_reader(models[0], facts), facts, merge(wanted), exact)
+    texts = open_texts(models[0], facts.max_tokens, facts.vocabulary)
+    return Trial(model, device, opened, texts, facts, merge(wanted), exact)
 
 
 def check(models: Sequence[BaseModel], texts: Sequence[str]) -> None:
