@@ -37,6 +37,11 @@ class Row(Struct, frozen=True, kw_only=True):
     goal: float | None = None
     """What the ratio should reach, or stay below where lower is better."""
 
+    def spread(self) -> tuple[float, float] | None:
+        """The lowest and the highest ratio among its runs; None without a baseline."""
+        ratios = [run.value / run.baseline_value for run in self.runs if run.baseline_value]
+        return (min(ratios), max(ratios)) if ratios else None
+
     @property
     def met(self) -> bool | None:
         """Whether the ratio is what it should be; None without a goal."""
@@ -87,12 +92,17 @@ def encode(report: Report) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
 
+def decode(data: bytes) -> Report:
+    """What `encode` wrote."""
+    return msgspec.json.decode(data, type=Report)
+
+
 def table(report: Report) -> str:
     """For the terminal: one line a row, with the lowest and highest ratio among its runs, and what it should be."""
     lines = [_line("", "value", "baseline", "ratio", "of each run", "goal", "")]
     for row in report.rows:
-        ratios = [run.value / run.baseline_value for run in row.runs if run.baseline_value]
-        spread = f"{min(ratios):.2f}-{max(ratios):.2f}" if ratios else ""
+        ends = row.spread()
+        spread = f"{ends[0]:.2f}-{ends[1]:.2f}" if ends else ""
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         values = number(row.value), number(row.baseline_value)
         lines.append(_line(row.name, *values, ratio, spread, number(row.goal), row.unit))

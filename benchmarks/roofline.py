@@ -26,7 +26,7 @@ from benchmarks.work import singly
 if TYPE_CHECKING:
     import torch
 
-BASELINE = "torch.addmm of every linear layer's shape, on as many tokens"
+BASELINE = "torch.addmm of every linear layer, as many tokens"
 
 
 class Rates(Struct, frozen=True):

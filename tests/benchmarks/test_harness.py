@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import pytest
 from embedmq_local.stack import Stack
 
-from benchmarks import harness, picture, report
+from benchmarks import harness, report
 from benchmarks.__main__ import write
-from benchmarks.harness import Benchmark, Scale
+from benchmarks.harness import Benchmark, Scale, Skipped
 from benchmarks.place import Place
 from benchmarks.report import Row, Run
 from benchmarks.rows import BENCHMARKS
 
 TINY = Scale(runs=2, seconds=0.3, warm_s=0.1)
 RATE = report.row("a.rate", "requests/s", "higher", [Run(4, 8), Run(6, 10), Run(90, 12)], "another")
+GOAL = report.row("a.goal", "s", "lower", [Run(3, 4)], "another", goal=0.5)
 ALONE = report.row("a.alone", "%", "lower", [Run(0.5)])
-ROW_KEYS = {"name", "value", "unit", "better", "baseline", "baseline_value", "ratio", "runs", "cpu_us"}
+ROW_KEYS = {"name", "value", "unit", "better", "baseline", "baseline_value", "ratio", "runs", "cpu_us", "goal"}
 
 
 @pytest.fixture
@@ -29,6 +29,10 @@ def place(stack: Stack) -> Place:
 
 def made_up(place: Place, scale: Scale) -> list[Row]:
     return [RATE, ALONE]
+
+
+def elsewhere(place: Place, scale: Scale) -> list[Row]:
+    raise Skipped("needs a moon")
 
 
 def broken(place: Place, scale: Scale) -> list[Row]:
@@ -67,20 +71,38 @@ def test_a_row_without_a_baseline_has_no_ratio_and_medians_ignore_one_wild_run()
     assert (ALONE.value, ALONE.baseline_value, ALONE.ratio) == (0.5, None, None)
 
 
-def test_the_picture_is_well_formed_and_names_every_row() -> None:
-    """It is XML, whatever the rows are called."""
-    rows = [report.row("a<b", "x/s", "higher", [Run(1, 2)], "c"), report.row("d", "%", "lower", [Run(1)])]
-    texts = [text.text or "" for text in ET.fromstring(picture.draw(rows)).iter() if text.tag.endswith("text")]
-    assert {"a<b ↑", "d ↓"} <= set(texts)
+def test_a_row_that_cannot_be_measured_here_is_no_failure(place: Place) -> None:
+    """It says what it would need; the exit code of the benchmarks is that of the errors."""
+    measured = harness.run(place, [Benchmark(("b.elsewhere",), elsewhere)], TINY)
+    assert (measured.errors, measured.skipped) == ({}, {"b.elsewhere": "needs a moon"})
+    assert "b.elsewhere: skipped: needs a moon" in report.table(measured)
 
 
-@pytest.mark.parametrize(("prefixes", "count"), [([], 7), (["idle"], 1), (["transport.t", "idle"], 3)])
+def test_what_has_not_begun_in_time_is_skipped(place: Place) -> None:
+    """A run with a limit ends soon after it, and says what it left out."""
+    measured = harness.run(place, [Benchmark(("a.rate", "a.alone"), made_up)], TINY, limit_s=-1)
+    assert set(measured.skipped) == {"a.rate", "a.alone"}
+
+
+def test_a_goal_is_a_ratio_to_reach_or_to_stay_below() -> None:
+    """As the row says which way is better."""
+    assert (GOAL.ratio, GOAL.met, RATE.met) == (0.75, False, None)
+    assert report.row("a", "x/s", "higher", [Run(3, 4)], "b", goal=0.5).met
+
+
+@pytest.mark.parametrize(("prefixes", "count"), [(["idle"], 1), (["transport.t", "idle"], 3), (["engine.o"], 1)])
 def test_rows_are_chosen_by_how_their_names_begin(prefixes: list[str], count: int) -> None:
-    """None asks for all."""
+    """With a row come those that are measured with it."""
     assert len(harness.select(BENCHMARKS, prefixes)) == count
+
+
+def test_without_a_name_all_rows_are_measured_each_once() -> None:
+    """No two rows share a name."""
+    names = [name for benchmark in harness.select(BENCHMARKS, []) for name in benchmark.names]
+    assert len(names) == len(set(names)) == sum(len(benchmark.names) for benchmark in BENCHMARKS)
 
 
 def test_a_row_that_does_not_exist_is_refused() -> None:
     """A misspelt name must not look like a run in which nothing failed."""
-    with pytest.raises(ValueError, match=r"no row begins with 'transprot'; there are: transport\."):
+    with pytest.raises(ValueError, match=r"no row begins with 'transprot'; there are: engine\."):
         harness.select(BENCHMARKS, ["transprot"])
