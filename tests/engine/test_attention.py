@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from embedmq_worker.engine.attention import AllAtOnce, Kernel, Pattern, Sequences, attend, choose, one_by_one
+from embedmq_worker.engine.attention import attend
+from embedmq_worker.engine.kernels import AllAtOnce, Kernel, Pattern, Sequences, choose, one_by_one
 from embedmq_worker.engine.layout import pack
 from embedmq_worker.engine.rows import Unpackable
 from hypothesis import example, given, settings

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from embedmq_worker.engine import attention
+from embedmq_worker.engine.kernels import Kernel, Sequences, choose
 from embedmq_worker.engine.layout import pack
 from embedmq_worker.engine.rows import Layout, Rows, Unpackable
 from embedmq_worker.engine.stock import StockHead
@@ -27,7 +28,7 @@ class Backbone:
     The model is shared, not changed: on its own way it computes what it did before. One thread at a time.
     """
 
-    def __init__(self, model: PreTrainedModel, kernel: attention.Kernel) -> None:
+    def __init__(self, model: PreTrainedModel, kernel: Kernel) -> None:
         base = model.base_model
         takes = inspect.signature(base.forward).parameters
         self._base, self._kernel = base, kernel
@@ -49,7 +50,7 @@ class Backbone:
         else:
             types = {}
         positions = layout.positions + self._offset if self._offset else layout.positions
-        sequences = attention.Sequences(layout, self._kernel, max(layout.lengths))
+        sequences = Sequences(layout, self._kernel, max(layout.lengths))
         with self._packed():
             output = self._base(
                 input_ids=layout.ids[None], position_ids=positions[None], sequences=sequences, **types, **self._fixed
@@ -76,7 +77,7 @@ def open_backbone(transformer: Transformer) -> Backbone | Unpackable:
     model = transformer.model
     if (reason := _hindrance(transformer, model)) is not None:
         return Unpackable(reason)
-    kernel = attention.choose(model.device, model.dtype)
+    kernel = choose(model.device, model.dtype)
     if isinstance(kernel, Unpackable):
         return kernel
     attention.register()
