@@ -234,16 +234,25 @@ async def test_what_may_pass_is_tried_again_and_nobody_is_told(start: StartResid
     assert opener.calls["a"] == 2
 
 
-async def test_an_error_that_nobody_foresaw_concerns_one_model_only(start: StartResidents) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ZeroDivisionError("by zero"), "a: ZeroDivisionError: by zero"),
+        (StopIteration("no parameters"), "a: RuntimeError: StopIteration: no parameters"),
+    ],
+)
+async def test_an_error_that_nobody_foresaw_concerns_one_model_only(
+    start: StartResidents, error: Exception, said: str
+) -> None:
     """Libraries raise what they like; the worker goes on."""
     opener = FakeOpener({"a": 1, "b": 1})
-    opener.errors["a"] = [ZeroDivisionError("by zero")]
+    opener.errors["a"] = [error]
     residents = start(opener)
     ask(residents, "a")
     failed = await change(residents)
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, CheckpointBroken)
-    assert str(failed.error) == "a: ZeroDivisionError: by zero"
+    assert str(failed.error) == said
     await bring(residents, "b")
 
 

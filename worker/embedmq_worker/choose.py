@@ -29,13 +29,17 @@ __all__ = ["Budget", "Chooser", "Queue", "budget"]
 
 
 class Queue(Struct, eq=False):
-    """The jobs of one model, lane and tenant, oldest first; of the first, the items below `next` are dispatched."""
+    """The jobs of one model, lane and tenant, oldest first; of the first, the items below `next` are dispatched.
+
+    `tokens` are those of all its jobs.
+    """
 
     model: str
     lane: Lane
     tenant: str
     jobs: deque[Job]
     next: int = 0
+    tokens: int = 0
 
 
 def budget(tokens_per_s: float, max_batch_ms: float, max_batch_tokens: int, max_batch_items: int) -> Budget:

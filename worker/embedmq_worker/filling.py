@@ -49,19 +49,20 @@ class Filling:
         An item costs its tokens and one more, so that empty ones are not free. The first item of a batch fits however
         large it is, so nothing waits for ever for a budget that it exceeds. What does not fit is split between items.
         """
-        spent = 0
+        spent, parts = 0, self.parts
+        most_tokens, most_items = self._limit.tokens, self._limit.items
         while (job := cursor.job) is not None:
             start, counts = cursor.start, job.prepared.tokens
             stop, tokens = len(counts), sum(counts[start:]) if start else job.cost.tokens
-            whole = (
-                self.tokens + tokens <= self._limit.tokens
-                and self.items + stop - start <= self._limit.items
-                and spent + tokens + stop - start <= allowance
-            )
-            if not whole:
+            cost = tokens + stop - start
+            if self.tokens + tokens > most_tokens or self.items + stop - start > most_items or spent + cost > allowance:
                 stop, tokens = self._split(counts, start, allowance - spent)
-            self._add(job, start, stop, tokens)
-            spent += tokens + stop - start
+                cost = tokens + stop - start
+            if stop > start:
+                parts.append(Part(job, start, stop))
+                self.items += stop - start
+                self.tokens += tokens
+                spent += cost
             if stop < len(counts):
                 cursor.start = stop
                 break
@@ -81,10 +82,3 @@ class Filling:
             tokens += counts[stop]
             stop += 1
         return stop, tokens
-
-    def _add(self, job: Job, start: int, stop: int, tokens: int) -> None:
-        if stop == start:
-            return
-        self.parts.append(Part(job, start, stop))
-        self.items += stop - start
-        self.tokens += tokens

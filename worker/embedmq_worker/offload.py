@@ -31,6 +31,8 @@ async def in_thread(call: Callable[[], T], name: str) -> T:
         result, failure = None, None
         try:
             result = call()
+        except StopIteration as error:  # a future takes any exception but this one
+            failure = RuntimeError(f"StopIteration: {error}")
         except BaseException as error:
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop has ended

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from embedmq_schemas.requests import Lane
@@ -23,19 +23,20 @@ class Waiting:
         self._chooser = chooser
         self._resident = resident
         self._rows: dict[tuple[str, Lane, str], Queue] = {}
-        self._tokens: defaultdict[tuple[str, Lane], int] = defaultdict(int)
         self._changed = asyncio.Event()
         self._closed = False
 
     def put(self, jobs: Sequence[Job]) -> None:
         """Add jobs, in order of arrival."""
+        last, row = None, None
         for job in jobs:
-            model, lane, tenant = key = _key(job)
-            row = self._rows.get(key)
-            if row is None:
-                row = self._rows[key] = Queue(model, lane, tenant, deque())
+            key = _key(job)
+            if row is None or key != last:
+                last, row = key, self._rows.get(key)
+                if row is None:
+                    row = self._rows[key] = Queue(*key, deque())
             row.jobs.append(job)
-            self._tokens[model, lane] += job.cost.tokens
+            row.tokens += job.cost.tokens
         if jobs:
             self._changed.set()
 
@@ -73,17 +74,15 @@ class Waiting:
 
     def wait_tokens(self, model: str, lane: Lane) -> int:
         """Tokens that wait ahead of a request arriving now."""
-        return self._tokens.get((model, lane), 0)
+        return sum(row.tokens for row in self._rows.values() if (row.model, row.lane) == (model, lane))
 
     def demands(self) -> list[Demand]:
         """What waits, by model, whether it is in memory or not."""
-        oldest_s: dict[str, float] = {}
+        found: dict[str, tuple[float, int]] = {}
         for row in self._rows.values():
-            oldest_s[row.model] = min(oldest_s.get(row.model, row.jobs[0].arrived_s), row.jobs[0].arrived_s)
-        return [
-            Demand(model, arrived_s, self.wait_tokens(model, "interactive") + self.wait_tokens(model, "bulk"))
-            for model, arrived_s in oldest_s.items()
-        ]
+            oldest_s, tokens = found.get(row.model, (row.jobs[0].arrived_s, 0))
+            found[row.model] = (min(oldest_s, row.jobs[0].arrived_s), tokens + row.tokens)
+        return [Demand(model, oldest_s, tokens) for model, (oldest_s, tokens) in found.items()]
 
     def _choose(self) -> Batch | None:
         rows = [row for row in self._rows.values() if self._resident(row.model) and row.model in self.budgets]
@@ -91,18 +90,19 @@ class Waiting:
         if batch is None:
             return None
         for part in batch.parts:
-            row = self._rows[_key(part.job)]
-            if part.stop == len(part.job.prepared.tokens):
-                self._pop(row)
-            else:
+            job = part.job
+            row = self._rows[_key(job)]
+            if part.stop < len(job.prepared.tokens):
                 row.next = part.stop
+            else:
+                self._pop(row)
         return batch
 
     def _pop(self, row: Queue) -> None:
-        job = row.jobs.popleft()
+        row.tokens -= row.jobs.popleft().cost.tokens
         row.next = 0
-        self._tokens[row.model, row.lane] -= job.cost.tokens
-        self._forget_if_empty(row)
+        if not row.jobs:
+            self._forget(row)
 
     def _remove(self, gone: Callable[[Queue, Job], bool]) -> list[Job]:
         removed: list[Job] = []
@@ -114,16 +114,16 @@ class Waiting:
             out = {id(job) for job in lost}
             row.jobs = deque(job for job in row.jobs if id(job) not in out)
             row.next = 0 if id(begun) in out else row.next
-            self._tokens[row.model, row.lane] -= sum(job.cost.tokens for job in lost)
-            self._forget_if_empty(row)
+            row.tokens -= sum(job.cost.tokens for job in lost)
+            if not row.jobs:
+                self._forget(row)
             removed += lost
         self._changed.set()  # that may have been the last of it
         return removed
 
-    def _forget_if_empty(self, row: Queue) -> None:
+    def _forget(self, row: Queue) -> None:
         """There may be any number of tenants over time: only those that wait cost anything."""
-        if not row.jobs:
-            del self._rows[row.model, row.lane, row.tenant]
+        del self._rows[row.model, row.lane, row.tenant]
 
 
 def _key(job: Job) -> tuple[str, Lane, str]:
