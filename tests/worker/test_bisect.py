@@ -8,6 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import numpy as np
 import pytest
 from embedmq_schemas.requests import Embed
+from embedmq_schemas.results import Embedded
 from embedmq_worker.answer import answer
 from embedmq_worker.bisect import Relief, encode_parts, prepare_jobs
 from embedmq_worker.device import Device
@@ -121,6 +122,7 @@ async def test_items_that_break_a_batch_fail_alone_wherever_they_are(device: Dev
     for job, tokens in zip(jobs, counts, strict=True):
         assert job.remaining == 0
         result = answer(job, engine.facts)
+        assert isinstance(result, Embedded)
         bad = [i for i, count in enumerate(tokens) if count == POISON]
         assert [(failure.index, failure.code) for failure in result.failures] == [(i, "processing_failed") for i in bad]
         assert not any("nobody may read" in failure.message for failure in result.failures)
