@@ -48,6 +48,13 @@ def longest(models: Sequence[BaseModel], wanted: int | None) -> int:
     return int(min(limits))
 
 
+def shorten(models: Sequence[BaseModel], max_tokens: int) -> None:
+    """Let sentence-transformers cut texts where we do; a table of words has no limit, and can be given none."""
+    for model in models:
+        if isinstance(model.max_seq_length, int):
+            model.max_seq_length = max_tokens
+
+
 def width(model: BaseModel) -> int:
     """Numbers of one vector."""
     if isinstance(model, SentenceTransformer | MultiVectorEncoder):

@@ -14,7 +14,7 @@ from sentence_transformers.base.model import BaseModel
 from embedmq_worker.config import Model
 from embedmq_worker.engine import parity
 from embedmq_worker.engine.checkpoint import Checkpoint
-from embedmq_worker.engine.describe import describe, longest, output_of
+from embedmq_worker.engine.describe import describe, longest, output_of, shorten
 from embedmq_worker.engine.kinds import kind_of
 from embedmq_worker.engine.opening import damaged, open_model
 from embedmq_worker.engine.reference import reference
@@ -61,14 +61,15 @@ def open_trial(model: Model, located: Sequence[Checkpoint], device: torch.device
 
     def opened(dtype: str) -> list[BaseModel]:
         trust, place = model.trust_remote_code, str(device)
-        return [open_model(str(path), kind_of(path), place, dtype, trust_remote_code=trust) for path in folders]
+        models = [open_model(str(path), kind_of(path), place, dtype, trust_remote_code=trust) for path in folders]
+        shorten(models, longest(models, model.max_tokens))
+        return models
 
     models = opened("float32" if exact else "auto")
     check(models, (model.checkpoint, *model.heads))
     facts = describe(models, longest(models, model.max_tokens), "+".join(checkpoint.revision for checkpoint in located))
     wanted: list[list[Encoded]] = []
     for each, text in zip(models, (model.checkpoint, *model.heads), strict=True):
-        each.max_seq_length = facts.max_tokens
         wanted.append(reference(each, parity.PROBES, parity.queries()))
         if not parity.finite(wanted[-1]):
             raise CheckpointBroken(f"{text}: sentence-transformers itself computes numbers that are none (NaN)")
