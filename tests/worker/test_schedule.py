@@ -184,6 +184,17 @@ def test_an_interactive_arrival_waits_behind_two_bulk_batches_at_most(arrivals: 
         assert not (interactive and run_of_bulk > 2)
 
 
+def test_bulk_batches_that_cost_nothing_do_not_hold_up_live_work_either() -> None:
+    """They never use up what bulk has earned, so something else has to end the run: two at most."""
+    device = Device()
+    for _ in range(6):
+        device.arrive(Request(0, (0,) * 8, "m", "bulk"))
+    for _ in range(3):
+        device.arrive(Request(0, (40,), "n"))
+    led = [device.step() for _ in range(9)]
+    assert "".join("b" if batch and is_bulk(batch.parts[0].job) else "i" for batch in led) == "ibbibbibb"
+
+
 def test_bulk_alone_takes_all_and_a_live_request_goes_next() -> None:
     """What bulk took while nobody else waited is not held against it, nor does it hold up the first live request."""
     device = Device()
