@@ -9,9 +9,9 @@ from embedmq_worker.engine.null import NullEngine
 from torch import nn
 
 
-@pytest.mark.parametrize(("rate", "taken"), [(50.0, False), (100.0, False), (109.0, False), (111.0, True)])
+@pytest.mark.parametrize(("rate", "taken"), [(50.0, False), (100.0, False), (124.0, False), (126.0, True)])
 def test_another_dtype_is_taken_only_where_it_is_clearly_faster(rate: float, taken: bool) -> None:
-    """By a tenth, since a measurement is no surer than that."""
+    """By a quarter: a measurement is hardly surer than that, and every change of mind changes vectors."""
     assert beats(rate, 100.0) is taken
 
 

@@ -62,7 +62,8 @@ def start(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 def served(start: Start, folder: Path) -> str:
     """The prefix of a worker that serves all kinds; none is pinned, so each is loaded when it is asked for."""
     names = ("dense", "splade", "late", "ranker", "torn")
-    start("kinds", "".join(table(name, folder / name) for name in names) + table("null", "null:8"))
+    exact = 'dtype = "float32"'
+    start("kinds", "".join(table(name, folder / name, exact) for name in names) + table("null", "null:8"))
     return "kinds"
 
 
@@ -242,7 +243,8 @@ def test_pinned_models_that_exceed_the_budget_are_refused_at_start(stack: Stack,
 async def test_vectors_do_not_depend_on_the_path(stack: Stack, start: Start, folder: Path) -> None:
     """Packed, padded, or sentence-transformers' own: the same checkpoint gives the same vectors."""
     paths = ("packed", "padded", "sentence-transformers")
-    start("paths", "".join(table(f"p{n}", folder / "dense", f'path = "{path}"') for n, path in enumerate(paths)))
+    settings = [f'path = "{path}"\ndtype = "float32"' for path in paths]
+    start("paths", "".join(table(f"p{n}", folder / "dense", more) for n, more in enumerate(settings)))
     expected = SentenceTransformer(str(folder / "dense"), device="cpu").encode(TEXTS, show_progress_bar=False)
     async with embedmq.Client(stack.kafka, stack.redis, prefix="paths") as mq:
         for n in range(len(paths)):

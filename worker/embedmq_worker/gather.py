@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -34,15 +35,16 @@ class Gather:
     budget: Callable[[ModelFacts], Budget]
     settled: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while jobs are on their way from `absent` to `waiting`."""
+    _laid: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def gather(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Prepare jobs for the device, or lay them aside; returns what became of those that cannot be computed."""
-        refused = self._expire()
+        refused: list[Outcome] = []
         by_model: dict[str, list[Job]] = {}
         for job in jobs:
             by_model.setdefault(job.envelope.model, []).append(job)
         for model, group in by_model.items():
-            if self.residents.engine(model) is None:
+            if self.residents.engine(model) is None or self.absent.count(model):  # those before it come first
                 self._lay_aside(model, group)
             else:
                 refused += await self._tokenize(model, group)
@@ -67,6 +69,15 @@ class Gather:
             self.meter.evicted(model)
             self.demand()
             return []
+
+    async def expire(self) -> list[Outcome]:
+        """Wait until something that waits for its model is past its deadline: that is its answer."""
+        while not (late := self.absent.expire(time.time() * 1000)):
+            self._laid.clear()
+            left_s = self.absent.soonest_unix_ms / 1000 - time.time()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._laid.wait(), None if left_s == float("inf") else max(0.0, left_s))
+        return [fail(job, Fault("deadline_exceeded", "the deadline passed while its model was loaded")) for job in late]
 
     def demand(self) -> None:
         """Say what waits, so that the models for it are loaded."""
@@ -99,6 +110,7 @@ class Gather:
     def _lay_aside(self, model: str, jobs: Sequence[Job]) -> None:
         """Let jobs wait for their model; where too many do, no more is read of the partitions that bring them."""
         self.absent.put(jobs)
+        self._laid.set()
         self.meter.absent(model, len(jobs))
         if self.absent.full(model):
             for job in jobs:
@@ -109,11 +121,6 @@ class Gather:
         for job in jobs:
             job.progress.held = False
         return jobs
-
-    def _expire(self) -> list[Outcome]:
-        """What no one waits for any more need not wait for its model; looked at when something else happens, too."""
-        late = self.absent.expire(time.time() * 1000)
-        return [fail(job, Fault("deadline_exceeded", "the deadline passed while its model was loaded")) for job in late]
 
     def _check(self, jobs: Sequence[Job], facts: ModelFacts) -> tuple[list[Job], list[Outcome]]:
         """Hold what waited for a model's first load against what the model can do."""

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from embedmq_worker.absent import deadline_unix_ms
 from embedmq_worker.answer import answer
 from embedmq_worker.bisect import Relief, encode_parts
 from embedmq_worker.decode import Decoder, fail
@@ -59,13 +60,14 @@ class Road:
             commits = [stages.create_task(self.commit(source)) for source in self.sources]
             delivering = stages.create_task(self.deliver())
             encoding = stages.create_task(self.encode())
-            admitting = stages.create_task(self.admit())
+            aside = [stages.create_task(self.admit()), stages.create_task(self.expire())]
             async with asyncio.TaskGroup() as decoding:
                 for source in self.sources:
                     decoding.create_task(self.decode(source))
             await self.gathering.close()
             await encoding
-            admitting.cancel()
+            for stage in aside:
+                stage.cancel()
             await self.finished.put(None)
             await delivering
             for source in self.sources:
@@ -113,6 +115,11 @@ class Road:
             self.changed.set()
             for source in self.sources:
                 source.released.set()
+
+    async def expire(self) -> None:
+        """Answer what no one waits for any more while it waits for its model."""
+        while True:
+            await self.finished.put(await self.gathering.expire())
 
     async def encode(self) -> None:
         """Give the device one batch after the other, each chosen when the device has taken the one before."""
@@ -164,7 +171,7 @@ class Road:
         """Compute one batch, less what nobody waits for any more, and pass on the jobs that it finishes."""
         with lease as engine:
             now_s, now_ms = time.monotonic(), time.time() * 1000
-            late = [part.job for part in batch.parts if part.start == 0 and deadline_ms(part.job) <= now_ms]
+            late = [part.job for part in batch.parts if part.start == 0 and deadline_unix_ms(part.job) <= now_ms]
             if late:
                 await self.finished.put([self._expire(job) for job in late])
                 batch = without(batch, late)
@@ -193,12 +200,6 @@ class Road:
         """Nothing past its deadline reaches the device."""
         self.waiting.drop(job)
         return fail(job, Fault("deadline_exceeded", "the deadline passed while the request waited for the device"))
-
-
-def deadline_ms(job: Job) -> float:
-    """When a request is no longer wanted, in Unix milliseconds."""
-    deadline = job.request.deadline_unix_ms if job.request is not None else None
-    return float("inf") if deadline is None else deadline
 
 
 def without(batch: Batch, dropped: Sequence[Job]) -> Batch:

@@ -45,7 +45,7 @@ def load_checkpoint(model: Model, device: str) -> Engine:
         WorkerError: they are not there, unsafe, broken, of no one transformer, or do not fit the device.
     """
     located = [locate(text, trust_remote_code=model.trust_remote_code) for text in (model.checkpoint, *model.heads)]
-    with loading(model.checkpoint):
+    with loading(f"{model.checkpoint} on {device}"):
         return _choose(open_trial(model, located, torch.device(_device(device))))
 
 
