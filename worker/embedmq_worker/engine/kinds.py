@@ -51,7 +51,8 @@ def kind_of(folder: Path) -> Kind:
     if (kind := TYPES.get(said or "")) is not None:
         return kind
     modules = _read(folder / "modules.json", list[_Module], [])
-    told: list[Kind] = [MODULES[name] for name in (module.type.rpartition(".")[2] for module in modules) if name in MODULES]
+    names = [module.type.rpartition(".")[2] for module in modules]
+    told: list[Kind] = [MODULES[name] for name in names if name in MODULES]
     if told:
         return told[0]
     architectures = _read(folder / "config.json", _Architecture, _Architecture()).architectures or []
