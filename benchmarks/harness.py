@@ -107,7 +107,10 @@ def run(place: PLACE, benchmarks: Sequence[Benchmark[PLACE, SCALE]], scale: SCAL
         try:
             if start_s > end_s:
                 raise Skipped(f"{limit_s:g} s were over")
-            report.rows.extend(benchmark.measure(place, scale))
+            rows = benchmark.measure(place, scale)
+            if tuple(row.name for row in rows) != benchmark.names:
+                raise ValueError(f"it yielded the rows {', '.join(row.name for row in rows)}")
+            report.rows.extend(rows)
         except Skipped as reason:
             report.skipped.update(dict.fromkeys(benchmark.names, str(reason)))
         except Exception as error:  # whatever it is, the other rows are still worth having

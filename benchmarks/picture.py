@@ -25,7 +25,12 @@ text { font: 13px sans-serif; fill: #1f2328 } .page { fill: #ffffff } .ours { fi
 def draw(rows: Sequence[Row]) -> str:
     """Two bars a row, ours above the baseline, the longer one as long as any other; by what is measured."""
     parts = [
-        _text(12, 22, "Ours (blue) above what it is compared with (grey). The bars of a row share a scale.", "dim")
+        _text(
+            12,
+            22,
+            "Ours (blue) above what it is compared with (grey). The bars of a row share a scale; ↓: less is better.",
+            "dim",
+        )
     ]
     top = LINE_PX * 2
     groups = {name: list(of) for name, of in groupby(sorted(rows, key=_group), _group)}
@@ -47,7 +52,7 @@ def _group(row: Row) -> str:
 
 def _pair(row: Row, top: int) -> list[str]:
     """One row: its name, ours with the ratio, and below it the baseline; bars only where there are two."""
-    lower = " (less is better)" if row.better == "lower" else ""
+    lower = " ↓" if row.better == "lower" else ""
     parts = [
         _text(12, top + 13, row.name.partition(".")[2]),
         _text(TEXT_AT_PX, top + 13, f"{number(row.value)} {escape(row.unit)}{lower}{_ratio(row)}", raw=True),

@@ -119,4 +119,4 @@ def number(value: float | None) -> str:
 
 
 def _line(name: str, value: str, baseline: str, ratio: str, spread: str, goal: str, unit: str) -> str:
-    return f"{name:34}{value:>12}{baseline:>12}{ratio:>8}{spread:>14}{goal:>6}  {unit}"
+    return f"{name:40}{value:>12}{baseline:>12}{ratio:>8}{spread:>14}{goal:>6}  {unit}"

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks import engine, idle, infinity, memory, road, roofline, transport
+from benchmarks import engine, idle, infinity, memory, residency, road, roofline, transport
 from benchmarks.harness import Benchmark, Scale
 from benchmarks.place import Place
 
+RESIDENCY: Final = (
+    "residency.zipf_loads",
+    "residency.zipf_loads_vs_loading_beside",
+    "residency.zipf_throughput",
+    "residency.zipf_p99_age_s",
+)
 ROAD: Final = ("road.bulk", "road.bulk_vs_sentence_transformers", "road.single")
 BENCHMARKS: Final[tuple[Benchmark[Place, Scale], ...]] = (
     Benchmark(engine.MINILM_ROWS, engine.minilm),
@@ -17,6 +23,7 @@ BENCHMARKS: Final[tuple[Benchmark[Place, Scale], ...]] = (
     Benchmark(("engine.rerank",), engine.rerank),
     Benchmark(("engine.roofline",), roofline.roofline),
     Benchmark(("engine.infinity",), infinity.infinity),
+    Benchmark(RESIDENCY, residency.zipf),
     Benchmark(ROAD, road.road),
     Benchmark(("transport.throughput_256", "transport.throughput_256_vs_batches"), transport.throughput_256),
     Benchmark(("transport.throughput_64", "transport.throughput_64_vs_batches"), transport.throughput_64),

@@ -71,6 +71,12 @@ def test_a_row_without_a_baseline_has_no_ratio_and_medians_ignore_one_wild_run()
     assert (ALONE.value, ALONE.baseline_value, ALONE.ratio) == (0.5, None, None)
 
 
+def test_a_benchmark_yields_the_rows_that_it_is_chosen_by(place: Place) -> None:
+    """Else a row that went missing would be noticed by nobody."""
+    measured = harness.run(place, [Benchmark(("a.rate",), made_up)], TINY)
+    assert measured.errors == {"a.rate": "ValueError: it yielded the rows a.rate, a.alone"}
+
+
 def test_a_row_that_cannot_be_measured_here_is_no_failure(place: Place) -> None:
     """It says what it would need; the exit code of the benchmarks is that of the errors."""
     measured = harness.run(place, [Benchmark(("b.elsewhere",), elsewhere)], TINY)
