@@ -28,7 +28,8 @@ async def in_thread(call: Callable[[], T], name: str) -> T:
             future.set_exception(error)
 
     def run() -> None:
-        result, failure = None, None
+        result: T | None = None
+        failure: BaseException | None = None
         try:
             result = call()
         except StopIteration as error:  # a future takes any exception but this one

@@ -26,7 +26,7 @@ from embedmq_worker.residency import (
     too_large,
     unpinned_bytes,
 )
-from embedmq_worker.seat import Lease, ModelState, Seat, loggable
+from embedmq_worker.seat import Lease, ModelState, Seat, finite
 
 __all__ = ["Change", "Evicted", "Failed", "Lease", "Loaded", "ModelState", "Opener", "Residents"]
 
@@ -221,10 +221,20 @@ class Residents:
             self._fail(name, seat, too_large(name, seat.bytes, most))
             return
         seat.loaded(engine, now_s - start_s, now_s)
-        log.info("model_loaded", extra={"model": name, **loggable(facts), "seconds": round(now_s - start_s, 3)})
+        extra = {
+            "model": name,
+            "path": facts.path,
+            "reason": facts.reason,
+            "revision": facts.revision,
+            "computed_in": facts.computed_in,
+            "bytes": seat.bytes,
+            "tokens_per_s": finite(facts.tokens_per_s),
+            "seconds": round(now_s - start_s, 3),
+        }
+        log.info("model_loaded", extra=extra)
         if seat.begins_to_thrash(now_s):
-            extra = {"model": name, "loads": THRASH_LOADS, "period_s": THRASH_PERIOD_S, "remedy": THRASH_REMEDY}
-            log.warning("model_thrashing", extra=extra)
+            told = {"model": name, "loads": THRASH_LOADS, "period_s": THRASH_PERIOD_S, "remedy": THRASH_REMEDY}
+            log.warning("model_thrashing", extra=told)
         self._tell(Loaded(name, facts, now_s - start_s))
 
     async def _insist(self, seat: Seat, attempt: Callable[[], Coroutine[None, None, None]]) -> None:

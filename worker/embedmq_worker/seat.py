@@ -136,14 +136,6 @@ class Lease:
         self._end()
 
 
-def loggable(facts: ModelFacts) -> dict[str, str | int | float | None]:
-    """What a log says of a loaded model; JSON has no infinity."""
-    rate = None if facts.tokens_per_s == float("inf") else round(facts.tokens_per_s, 1)
-    return {
-        "path": facts.path,
-        "reason": facts.reason,
-        "revision": facts.revision,
-        "computed_in": facts.computed_in,
-        "bytes": facts.bytes + facts.workspace_bytes,
-        "tokens_per_s": rate,
-    }
+def finite(rate: float) -> float | None:
+    """A rate for the log: JSON has no infinity."""
+    return None if rate == float("inf") else round(rate, 1)
