@@ -33,7 +33,9 @@ def rows(heading: str) -> list[tuple[str, str, str, str]]:
 def sample(kind: str, default: str) -> str:
     """A value that a setting takes, as the environment writes it."""
     if default in {"none", "*required*"}:
-        return {"integer ≥ 1": "7"}.get(kind, "PLAIN" if "PLAIN" in kind else __file__)
+        if kind.startswith(("integer", "number")):
+            return "7"
+        return "PLAIN" if "PLAIN" in kind else __file__
     return default.strip("`").replace("_", "").strip('[]"') if "embedmq" not in default else "embedmq"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from embedmq_worker.engine.attention import attend
-from embedmq_worker.engine.kernels import AllAtOnce, Kernel, Pattern, Sequences, choose, one_by_one
+from embedmq_worker.engine.kernels import AllAtOnce, AttentionUnsupported, Kernel, Pattern, Sequences, choose, one_by_one
 from embedmq_worker.engine.layout import pack
 from embedmq_worker.engine.rows import Unpackable
 from hypothesis import example, given, settings
@@ -133,7 +133,7 @@ def test_what_an_older_kernel_lacks_is_made_up_for(lengths: list[int], pattern: 
 def test_a_kernel_without_windows_says_so() -> None:
     """Rather than let a token see more than its model was trained with."""
     query, key, value, sequences = batch([9], one_by_one)
-    with pytest.raises(NotImplementedError, match="windows"):
+    with pytest.raises(AttentionUnsupported, match="windows"):
         at_once(few_options)(query, key, value, sequences, Pattern(causal=False, window=4, scale=None))
 
 
@@ -141,13 +141,13 @@ def test_what_a_model_adds_to_attention_is_not_passed_over() -> None:
     """A bias, a cap or a sink that no kernel here knows is an error, not another vector."""
     query, key, value, sequences = batch([3], one_by_one)
     call = partial(attend, nn.Identity(), query, key, value)
-    with pytest.raises(NotImplementedError, match="position_bias"):
+    with pytest.raises(AttentionUnsupported, match="position_bias"):
         call(None, sequences=sequences, position_bias=torch.ones(1))
-    with pytest.raises(NotImplementedError, match="softcap"):
+    with pytest.raises(AttentionUnsupported, match="softcap"):
         call(None, sequences=sequences, softcap=50.0)
-    with pytest.raises(NotImplementedError, match="s_aux"):
+    with pytest.raises(AttentionUnsupported, match="s_aux"):
         call(None, sequences=sequences, s_aux=torch.ones(1))
-    with pytest.raises(NotImplementedError, match="mask"):
+    with pytest.raises(AttentionUnsupported, match="mask"):
         call(torch.ones(1), sequences=sequences)
 
 

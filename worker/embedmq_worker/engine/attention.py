@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from embedmq_worker.engine.kernels import Pattern, Sequences
+from embedmq_worker.engine.kernels import AttentionUnsupported, Pattern, Sequences
 
 NAME = "embedmq_packed"
 """Under which transformers finds `attend`."""
@@ -36,10 +36,10 @@ def attend(
     """Attention as transformers' models call it, over sequences that lie end to end.
 
     Raises:
-        NotImplementedError: the model asks for what no kernel here can do.
+        AttentionUnsupported: the model asks for what no kernel here can do.
     """
     asked = [name for name in ("position_bias", "softcap", "s_aux") if more.get(name) is not None]
     if attention_mask is not None or asked:
-        raise NotImplementedError(f"its attention wants {', '.join(asked) or 'a mask of its own'}")
+        raise AttentionUnsupported(f"its attention wants {', '.join(asked) or 'a mask of its own'}")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     return sequences.kernel(query, key, value, sequences, Pattern(causal, sliding_window, scaling)), None

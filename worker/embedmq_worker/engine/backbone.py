@@ -43,7 +43,7 @@ class Backbone:
         """One forward pass; `logits` only of a model with a head.
 
         Raises:
-            NotImplementedError: the model's attention asks for what the kernel cannot do.
+            AttentionUnsupported: the model's attention asks for what the kernel cannot do.
         """
         if self._takes_types:  # said even where all are 0: left out, some models look them up by 64-bit places
             types = {"token_type_ids": (torch.zeros_like(layout.ids) if layout.types is None else layout.types)[None]}

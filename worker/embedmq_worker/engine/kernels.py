@@ -29,6 +29,10 @@ class Pattern:
     """Of the products of queries and keys; None for one over the root of their width."""
 
 
+class AttentionUnsupported(Exception):
+    """A model's attention asks for what no kernel here can do: it cannot be packed."""
+
+
 class Kernel(Protocol):
     """A way to compute attention."""
 
@@ -95,7 +99,7 @@ class AllAtOnce:
         """One call for all sequences.
 
         Raises:
-            NotImplementedError: the model has windows, and the kernel has none.
+            AttentionUnsupported: the model has windows, and the kernel has none.
         """
         groups = query.shape[1] // key.shape[1]
         options: dict[str, object] = {}
@@ -112,7 +116,7 @@ class AllAtOnce:
             reach = -1 if pattern.window is None else pattern.window - 1
             options["window_size"] = (reach, 0 if pattern.causal else reach)
         elif pattern.window is not None:
-            raise NotImplementedError("its attention has windows, which this torch's varlen_attn has not")
+            raise AttentionUnsupported("its attention has windows, which this torch's varlen_attn has not")
         else:
             options["is_causal"] = pattern.causal
         starts, longest = sequences.layout.starts, sequences.longest

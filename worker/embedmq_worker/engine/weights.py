@@ -1,7 +1,7 @@
 """How many bytes does a checkpoint take in memory, and are all of its weights there?
 
 Only headers are read. Format: 8 bytes length (little-endian), so many bytes of JSON, then the tensors
-(https://huggingface.co/docs/safetensors, "Format").
+("Format" in the documentation of safetensors).
 """
 
 from __future__ import annotations
