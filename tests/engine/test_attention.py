@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 from embedmq_worker.engine.attention import attend
-from embedmq_worker.engine.kernels import AllAtOnce, AttentionUnsupported, Kernel, Pattern, Sequences, choose, one_by_one
+from embedmq_worker.engine.kernels import (
+    AllAtOnce,
+    AttentionUnsupported,
+    Kernel,
+    Pattern,
+    Sequences,
+    choose,
+    one_by_one,
+)
 from embedmq_worker.engine.layout import pack
 from embedmq_worker.engine.rows import Unpackable
 from hypothesis import example, given, settings
