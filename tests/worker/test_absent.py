@@ -83,3 +83,17 @@ def test_a_request_past_its_deadline_waits_no_longer() -> None:
     assert absent.soonest_unix_ms == 2000
     assert ids(absent.take("m")) == ["a", "b"]
     assert deadline_unix_ms(job("d")) == math.inf
+
+
+async def test_one_less_is_not_none() -> None:
+    """Whoever drains goes on waiting while somebody waits."""
+    absent = Absent(SETTINGS)
+    absent.put([job("a", deadline_ms=1_000), job("b")])
+    emptied = asyncio.ensure_future(absent.emptied())
+    await asyncio.wait({emptied}, timeout=0.01)
+    assert ids(absent.expire(1_000)) == ["a"]
+    ended, _ = await asyncio.wait({emptied}, timeout=0.05)
+    assert not ended
+    assert not absent.empty
+    absent.take("m")
+    await asyncio.wait_for(emptied, 5)

@@ -48,6 +48,11 @@ class Absent:
         """Wait until nobody waits."""
         await self._empty.wait()
 
+    @property
+    def empty(self) -> bool:
+        """Whether nobody waits."""
+        return not self._jobs
+
     def count(self, model: str) -> int:
         """How many requests wait for a model."""
         return len(self._jobs.get(model, ()))
@@ -81,10 +86,11 @@ class Absent:
     def _remove(self, gone: Callable[[Job], bool]) -> list[Job]:
         everything = [job for jobs in self._jobs.values() for job in jobs]
         self._jobs, self._held, self._soonest_unix_ms = {}, {}, float("inf")
-        self._empty.set()
         removed = [job for job in everything if gone(job)]
         out = {id(job) for job in removed}
         self.put([job for job in everything if id(job) not in out])
+        if self.empty:
+            self._empty.set()
         return removed
 
     def _count(self, job: Job) -> None:

@@ -34,7 +34,7 @@ class Gather:
     tokenizers: Executor
     budget: Callable[[ModelFacts], Budget]
     settled: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while jobs are on their way from `absent` to `waiting`."""
+    """To be held while jobs are on their way from `absent` to `waiting`, or to their answers."""
     _laid: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def gather(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -43,7 +43,10 @@ class Gather:
         by_model: dict[str, list[Job]] = {}
         for job in jobs:
             by_model.setdefault(job.envelope.model, []).append(job)
-        for model, group in by_model.items():
+        for model, found in by_model.items():
+            group = self._ours(found)  # the one before may have taken long
+            if not group:
+                continue
             if self.residents.engine(model) is None or self.absent.count(model):  # those before it come first
                 self._lay_aside(model, group)
             else:
@@ -54,29 +57,32 @@ class Gather:
     async def take_up(self, change: Change) -> list[Outcome]:
         """Gather what waited for a model that is there now; answer it when the model does not come."""
         model = change.model
-        async with self.settled:
-            if isinstance(change, Loaded):
-                self.meter.loaded(model, change.facts, change.load_s)
-                self.waiting.budgets[model] = self.budget(change.facts)
-                self.waiting.poke()
-                sound, refused = self._check(self._release(model), change.facts)
-                return refused + await self.gather(sound)
-            if isinstance(change, Failed):
-                lost = [*self._release(model), *self.waiting.withdraw(model)]
-                self.meter.unavailable(model, change.error, len(lost))
-                self.demand()
-                return [fail(job, Fault("model_unavailable", str(change.error))) for job in lost]
-            self.meter.evicted(model)
+        if isinstance(change, Loaded):
+            self.meter.loaded(model, change.facts, change.load_s)
+            self.waiting.budgets[model] = self.budget(change.facts)
+            self.waiting.poke()
+            sound, refused = self._check(self._release(self.absent.take(model)), change.facts)
+            return refused + await self.gather(sound)
+        if isinstance(change, Failed):
+            lost = [*self._release(self.absent.take(model)), *self.waiting.withdraw(model)]
+            self.meter.unavailable(model, change.error, len(lost))
             self.demand()
-            return []
+            return [fail(job, Fault("model_unavailable", str(change.error))) for job in lost]
+        self.meter.evicted(model)
+        self.demand()
+        return []
 
-    async def expire(self) -> list[Outcome]:
-        """Wait until something that waits for its model is past its deadline: that is its answer."""
-        while not (late := self.absent.expire(time.time() * 1000)):
+    async def lateness(self) -> None:
+        """Wait until something that waits for its model may be past its deadline."""
+        while (left_ms := self.absent.soonest_unix_ms - time.time() * 1000) > 0:
             self._laid.clear()
-            left_s = self.absent.soonest_unix_ms / 1000 - time.time()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._laid.wait(), None if left_s == float("inf") else max(0.0, left_s))
+                await asyncio.wait_for(self._laid.wait(), None if left_ms == float("inf") else left_ms / 1000)
+
+    def expire(self) -> list[Outcome]:
+        """Answer what is past its deadline while it waits for its model."""
+        late = self._release(self.absent.expire(time.time() * 1000))
+        self.demand()
         return [fail(job, Fault("deadline_exceeded", "the deadline passed while its model was loaded")) for job in late]
 
     def demand(self) -> None:
@@ -85,13 +91,17 @@ class Gather:
 
     async def close(self) -> None:
         """Nothing more is decoded: wait until every model that is waited for has come, or has failed."""
-        await self.absent.emptied()
-        async with self.settled:
-            self.waiting.close()
+        closed = False
+        while not closed:
+            await self.absent.emptied()
+            async with self.settled:  # whoever held it may have laid aside again what it had taken
+                if closed := self.absent.empty:
+                    self.waiting.close()
 
     def discard_revoked(self) -> None:
         """A partition is no longer ours: drop what of it waits, so that only its new owner computes it."""
         self._discard([*self.waiting.discard_revoked(), *self.absent.discard_revoked()])
+        self.demand()
 
     async def _tokenize(self, model: str, jobs: list[Job]) -> list[Outcome]:
         before = [job.cost for job in jobs]
@@ -102,9 +112,7 @@ class Gather:
             self.room.change(cost, job.cost, job.envelope.lane)
         self.meter.prepared(model, jobs)
         refused += [found for job in _without(jobs, refused) if (found := self.decoder.check_tokens(job, facts))]
-        ready = _without(jobs, refused)
-        self.waiting.put([job for job in ready if not job.progress.revoked])
-        self._discard([job for job in ready if job.progress.revoked])  # taken away while its text was cut
+        self.waiting.put(self._ours(_without(jobs, refused)))
         return refused
 
     def _lay_aside(self, model: str, jobs: Sequence[Job]) -> None:
@@ -116,8 +124,8 @@ class Gather:
             for job in jobs:
                 job.progress.held = True
 
-    def _release(self, model: str) -> list[Job]:
-        jobs = self.absent.take(model)
+    def _release(self, jobs: list[Job]) -> list[Job]:
+        """Let the partitions of jobs that wait no longer be read again."""
         for job in jobs:
             job.progress.held = False
         return jobs
@@ -135,6 +143,11 @@ class Gather:
                 refused.append(checked)
             self.room.change(before, job.cost, job.envelope.lane)
         return sound, refused
+
+    def _ours(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those whose partitions were not taken away meanwhile; the others are dropped."""
+        self._discard([job for job in jobs if job.progress.revoked])
+        return [job for job in jobs if not job.progress.revoked]
 
     def _discard(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

@@ -66,8 +66,9 @@ class Road:
                     decoding.create_task(self.decode(source))
             await self.gathering.close()
             await encoding
-            for stage in aside:
-                stage.cancel()
+            async with self.gathering.settled:  # whoever holds it has an answer in hand
+                for stage in aside:
+                    stage.cancel()
             await self.finished.put(None)
             await delivering
             for source in self.sources:
@@ -109,17 +110,17 @@ class Road:
     async def admit(self) -> None:
         """Whenever a model has come, gone or failed, take up the requests that waited for it."""
         while True:
-            refused = await self.gathering.take_up(await self.residents.next_change())
-            if refused:
-                await self.finished.put(refused)
+            change = await self.residents.next_change()
+            async with self.gathering.settled:
+                await self._settle(await self.gathering.take_up(change))
             self.changed.set()
-            for source in self.sources:
-                source.released.set()
 
     async def expire(self) -> None:
         """Answer what no one waits for any more while it waits for its model."""
         while True:
-            await self.finished.put(await self.gathering.expire())
+            await self.gathering.lateness()
+            async with self.gathering.settled:
+                await self._settle(self.gathering.expire())
 
     async def encode(self) -> None:
         """Give the device one batch after the other, each chosen when the device has taken the one before."""
@@ -166,6 +167,13 @@ class Road:
             if not source.finished:
                 await asyncio.sleep(self.commit_interval_s)
         await source.commit_last()
+
+    async def _settle(self, refused: list[Outcome]) -> None:
+        """Pass on what became of requests that waited for their models; what they held up may be read again."""
+        if refused:
+            await self.finished.put(refused)
+        for source in self.sources:
+            source.released.set()
 
     async def _compute(self, batch: Batch, lease: Lease, launched: asyncio.Event) -> None:
         """Compute one batch, less what nobody waits for any more, and pass on the jobs that it finishes."""

@@ -1,0 +1,226 @@
+"""Requests whose model is not in memory wait aside, hold up nobody longer than they must, and are all answered."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+from embedmq_schemas.names import Names
+from embedmq_schemas.requests import Embed
+from embedmq_schemas.results import Failed as Failure
+from embedmq_worker.absent import Absent
+from embedmq_worker.choose import Budget, Chooser
+from embedmq_worker.config import Config, Model, Worker
+from embedmq_worker.decode import Decoder
+from embedmq_worker.delivery import Delivery
+from embedmq_worker.device import Device
+from embedmq_worker.engine.null import NullEngine
+from embedmq_worker.engine.seam import Ask, Engine, ModelFacts, Prepared
+from embedmq_worker.errors import CheckpointBroken
+from embedmq_worker.gather import Gather
+from embedmq_worker.jobs import Job, Outcome
+from embedmq_worker.meter import Meter
+from embedmq_worker.metrics import Metrics
+from embedmq_worker.progress import Progress
+from embedmq_worker.residents import Change, Residents
+from embedmq_worker.road import Road
+from embedmq_worker.room import Room
+from embedmq_worker.waiting import Waiting
+
+from tests.worker.jobs import make_job, make_outcome
+
+SETTINGS = Worker(max_in_flight_items=100)
+
+
+class Pausing(NullEngine):
+    """Cuts texts only when `gate` lets it; `asked` says that it was to."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        super().__init__(8)
+        self.facts = ModelFacts(dimensions=8, max_tokens=8)
+        self.gate = gate
+        self.asked = threading.Event()
+
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared]:
+        self.asked.set()
+        assert self.gate.wait(20)
+        return super().prepare(asks)
+
+
+@dataclass
+class Opener:
+    """Loads when `loads` lets it; what it loads cuts texts when `cuts` lets it."""
+
+    loads: threading.Event = field(default_factory=threading.Event)
+    cuts: threading.Event = field(default_factory=threading.Event)
+    engines: dict[str, Pausing] = field(default_factory=dict[str, Pausing])
+    error: Exception | None = None
+
+    def size_bytes(self, model: str) -> int:
+        return 1
+
+    def load(self, model: str) -> Engine:
+        assert self.loads.wait(20)
+        if self.error is not None:
+            raise self.error
+        engine = self.engines[model] = Pausing(self.cuts)
+        return engine
+
+
+@pytest.fixture
+def opener() -> Opener:
+    made = Opener()
+    made.cuts.set()
+    return made
+
+
+@pytest.fixture
+async def gather(opener: Opener) -> AsyncIterator[Gather]:
+    """With room for a hundred items, and two models of which neither is in memory."""
+    config = Config(models={name: Model(checkpoint="null:8") for name in "mn"}, worker=SETTINGS)
+    residents = Residents(config.models, opener, 2, SETTINGS)
+    budgets: dict[str, Budget] = {}
+    waiting = Waiting(budgets, Chooser(0.1, 50), lambda model: residents.engine(model) is not None)
+    threads: Executor
+    with ThreadPoolExecutor(2) as threads:
+        yield Gather(
+            decoder=Decoder(config, Names("embedmq"), residents.facts),
+            residents=residents,
+            absent=Absent(SETTINGS),
+            waiting=waiting,
+            room=Room(SETTINGS),
+            meter=Meter(Metrics(), config.models, budgets),
+            tokenizers=threads,
+            budget=lambda _: Budget(1_000, 1_000),
+        )
+        opener.loads.set()
+        opener.cuts.set()
+    await residents.close()
+
+
+def make(
+    gather: Gather, id: str, items: int = 1, *, model: str = "m", progress: Progress | None = None, left_ms: int = 0
+) -> Job:
+    """A job as decoded, in its room; `left_ms` until its deadline."""
+    job = make_job(id, [1] * items, model=model, arrived_s=time.monotonic(), progress=progress)
+    job.request = Embed(items=["x"] * items, deadline_unix_ms=int(time.time() * 1000) + left_ms if left_ms else None)
+    assert gather.room.enter(job.cost, job.envelope.lane)
+    return job
+
+
+def ids(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    return [(found.result.id, found.result.code) for found in outcomes if isinstance(found.result, Failure)]
+
+
+async def change(gather: Gather) -> Change:
+    return await asyncio.wait_for(gather.residents.next_change(), 10)
+
+
+async def test_a_partition_is_read_again_when_what_held_it_is_past_its_deadline(gather: Gather) -> None:
+    """Nothing else would ever let it go: its requests are answered, and its model, once loaded, finds none of them."""
+    held, late = Progress("t", 0), Progress("t", 1)
+    await gather.gather([make(gather, "a", 10, progress=held)])
+    await gather.gather([make(gather, "b", progress=late, left_ms=20)])
+    assert late.held
+    await asyncio.wait_for(gather.lateness(), 10)
+    assert ids(gather.expire()) == [("b", "deadline_exceeded")]
+    assert not late.held
+
+
+async def test_a_drain_waits_for_everybody_although_one_is_past_its_deadline(gather: Gather) -> None:
+    """One request less is not none: the other's model is still waited for."""
+    await gather.gather([make(gather, "a"), make(gather, "b", left_ms=20)])
+    closing = asyncio.create_task(gather.close())
+    await asyncio.wait_for(gather.lateness(), 10)
+    assert ids(gather.expire()) == [("b", "deadline_exceeded")]
+    ended, _ = await asyncio.wait({closing}, timeout=0.1)
+    assert not ended
+    gather.absent.take("m")
+    await asyncio.wait_for(closing, 10)
+
+
+async def test_a_drain_waits_for_what_was_taken_up_and_laid_aside_again(gather: Gather, opener: Opener) -> None:
+    """A model that is evicted before its requests are taken up is waited for once more."""
+    opener.loads.set()
+    await gather.gather([make(gather, "a")])
+    closing = asyncio.create_task(gather.close())
+    loaded = await change(gather)
+    gather.residents.demand([])
+    assert await gather.residents.make_room("n")
+    async with gather.settled:
+        await gather.take_up(loaded)
+    ended, _ = await asyncio.wait({closing}, timeout=0.1)
+    assert not ended
+    assert gather.absent.count("m") == 1
+    gather.absent.take("m")
+    await asyncio.wait_for(closing, 10)
+
+
+async def test_what_is_revoked_while_another_models_texts_are_cut_is_not_laid_aside(
+    gather: Gather, opener: Opener
+) -> None:
+    """Its partition's new owner answers it: here it would only have its model loaded for nothing."""
+    opener.loads.set()
+    await gather.gather([make(gather, "a")])
+    await gather.take_up(await change(gather))
+    opener.cuts.clear()
+    opener.engines["m"].asked.clear()
+    held, mine = gather.room.held.items, Progress("t", 0)
+    jobs = [make(gather, "b", progress=mine), make(gather, "c", model="n", progress=mine)]
+    gathering = asyncio.create_task(gather.gather(jobs))
+    await asyncio.to_thread(opener.engines["m"].asked.wait, 10)
+    mine.revoked = True
+    gather.discard_revoked()
+    opener.cuts.set()
+    assert await asyncio.wait_for(gathering, 10) == []
+    assert gather.absent.empty
+    assert gather.room.held.items == held
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["laid aside", "cut into tokens before its model was evicted"])
+async def test_a_stop_loses_no_answer_that_waits_for_a_slow_delivery(
+    gather: Gather, opener: Opener, *, cut: bool
+) -> None:
+    """Redis is slow, a model fails while the worker stops: its requests are answered, not left for another worker."""
+    delivered: list[Outcome] = []
+    goes_on = asyncio.Event()
+
+    class Slow(Delivery):
+        def __init__(self) -> None: ...
+
+        async def deliver(self, outcomes: Sequence[Outcome]) -> None:
+            await goes_on.wait()
+            delivered.extend(outcomes)
+
+    opener.error = CheckpointBroken("m: torn")
+    with ThreadPoolExecutor(1) as thread:
+        road = Road(
+            sources=[],
+            decoder=gather.decoder,
+            gathering=gather,
+            residents=gather.residents,
+            room=gather.room,
+            waiting=gather.waiting,
+            device=Device(thread, thread),
+            delivery=Slow(),
+            meter=gather.meter,
+            commit_interval_s=0.0,
+        )
+        (gather.waiting if cut else gather.absent).put([make(gather, "a")])
+        gather.demand()
+        for _ in range(road.finished.maxsize):
+            road.finished.put_nowait([])
+        running = asyncio.create_task(road.run())
+        for n in range(2):
+            await asyncio.wait_for(road.finished.put([make_outcome(id=f"{n}")]), 10)
+        opener.loads.set()
+        ended, _ = await asyncio.wait({running}, timeout=0.2)
+        assert not ended
+        goes_on.set()
+        await asyncio.wait_for(running, 10)
+    assert ids(delivered) == [("a", "model_unavailable")]
