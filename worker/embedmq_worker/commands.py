@@ -19,6 +19,7 @@ from embedmq_worker.configuration import load, show
 from embedmq_worker.errors import WorkerError
 from embedmq_worker.flags import environment
 from embedmq_worker.logs import configure
+from embedmq_worker.offload import leave
 from embedmq_worker.supervise import MARGIN_S, Restarts, Supervisor, children, end_with
 
 
@@ -57,6 +58,7 @@ def worker(context: click.Context, workers: int, parent: int | None, sharers: in
         configure(config.worker.log_level, worker_id)
         with _fast_loop() as runner:
             runner.run(serve(config, worker_id, sharers))
+        leave()
 
 
 @click.group()

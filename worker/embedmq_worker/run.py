@@ -9,6 +9,7 @@ import gc
 import logging
 import signal
 import uuid
+from functools import partial
 from typing import TypeVar
 
 from aiokafka.errors import KafkaError
@@ -20,6 +21,7 @@ from embedmq_worker.config import Config
 from embedmq_worker.errors import Unreachable
 from embedmq_worker.health import Endpoint, Health
 from embedmq_worker.metrics import Metrics
+from embedmq_worker.offload import in_thread
 from embedmq_worker.residents import Residents
 from embedmq_worker.road import Road
 from embedmq_worker.world import World, connected
@@ -78,7 +80,7 @@ async def _start(
     health.waiting_for = ("Kafka and Redis",)
     world = await stack.enter_async_context(connected(config))
     health.waiting_for = ("pinned models",)
-    residents = house(config, sharers)
+    residents = await in_thread(partial(house, config, sharers), "house")  # it may import torch
     stack.push_async_callback(residents.close)
     await residents.load_pinned()
     return world, residents

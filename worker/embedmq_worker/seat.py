@@ -116,7 +116,7 @@ class Seat:
             evictions=self.evictions,
             failures=self.failures,
             error=str(self.error or ""),
-            thrashing=is_thrashing(self.loads_s, now_s),
+            thrashing=is_thrashing(tuple(self.loads_s), now_s),  # a copy: metrics are read in another thread
         )
 
 
