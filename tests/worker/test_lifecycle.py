@@ -81,6 +81,22 @@ async def test_the_catalogue_says_what_is_served_and_where(world: World, worker:
     assert 45 < await world.redis.ttl(f"{worker.prefix}:model:null") <= 90
 
 
+async def test_where_a_model_is_served_is_what_the_configuration_says_now(
+    world: World, start_worker: StartWorker, prefix: str
+) -> None:
+    """Before it is loaded, too: what others said it can do stays, where and within which limits is said anew."""
+    said = {"name": "null", "shared": False, "outputs": ["dense"], "dimensions": 8, "limits": {"max_items": 3}}
+    await world.redis.set(f"{prefix}:model:null", json.dumps(said), ex=60)
+    start_worker(NULL.replace("pinned = true", "") + "shared = true\n")
+
+    async def anew() -> bool | None:
+        entry = json.loads(await world.redis.get(f"{prefix}:model:null") or "{}")
+        assert (entry["outputs"], entry["dimensions"]) == (["dense"], 8)
+        return (entry["shared"] and entry["limits"]["max_items"] == 2_048) or None
+
+    await eventually(anew, "the entry says that the model is on the shared topics")
+
+
 async def test_a_worker_says_how_it_is(world: World, worker: Running) -> None:
     """Its models, and how long a request sent now would wait; gone soon after the worker is."""
     (key,) = await world.redis.keys(f"{worker.prefix}:worker:*")

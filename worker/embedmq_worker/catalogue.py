@@ -16,10 +16,12 @@ from embedmq_schemas.catalogue import (
     ModelEntry,
     ModelStatus,
     WorkerStatus,
+    decode_model,
     encode,
 )
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES, Lane
+from msgspec import MsgspecError, structs
 from redis.asyncio import Redis as RedisClient
 from redis.exceptions import RedisError
 
@@ -111,24 +113,34 @@ class Catalogue:
         return round((waiting.wait_tokens(model, lane) + behind) / meter.tokens_per_s[model], 3)
 
     async def _write(self, status: WorkerStatus) -> None:
+        keys = [self._names.model(name) for name in self._config.models]
+        known = await self._client.mget(keys)
         pipe = self._client.pipeline(transaction=False)
-        for name, model in self._config.models.items():
-            key, facts = self._names.model(name), self._residents.facts(name)
-            if facts is None:  # not loaded yet: who has loaded it knows more, so its entry stays
-                bare = ModelEntry(name=name, shared=model.shared, outputs=[], limits=self._config.limits)
-                pipe.execute_command("SET", key, encode(bare), "EX", CATALOGUE_TTL_S, "NX")
-                pipe.execute_command("EXPIRE", key, CATALOGUE_TTL_S)
-                continue
-            entry = ModelEntry(
-                name=name,
-                shared=model.shared,
-                outputs=list(facts.outputs),
-                scores=facts.scores,
-                dimensions=facts.dimensions,
-                max_tokens=facts.max_tokens,
-                revision=facts.revision,
-                limits=self._config.limits,
-            )
-            pipe.execute_command("SET", key, encode(entry), "EX", CATALOGUE_TTL_S)
+        for name, key, value in zip(self._config.models, keys, known, strict=True):
+            pipe.execute_command("SET", key, encode(self._entry(name, value)), "EX", CATALOGUE_TTL_S)
         pipe.execute_command("SET", self._names.worker(self._worker_id), encode(status), "EX", STATUS_TTL_S)
         await pipe.execute()
+
+    def _entry(self, name: str, known: bytes | str | None) -> ModelEntry:
+        """Where a model is served, which the configuration says, and what it can do, which whoever loaded it says."""
+        shared, limits = self._config.models[name].shared, self._config.limits
+        facts = self._residents.facts(name)
+        if facts is None:
+            return structs.replace(_read(known) or ModelEntry(name=name, outputs=[]), shared=shared, limits=limits)
+        return ModelEntry(
+            name=name,
+            shared=shared,
+            outputs=list(facts.outputs),
+            scores=facts.scores,
+            dimensions=facts.dimensions,
+            max_tokens=facts.max_tokens,
+            revision=facts.revision,
+            limits=limits,
+        )
+
+
+def _read(known: bytes | str | None) -> ModelEntry | None:
+    try:
+        return decode_model(known) if isinstance(known, bytes) else None
+    except MsgspecError:
+        return None
