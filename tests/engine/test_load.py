@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import gc
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from embedmq_worker.config import Model
-from embedmq_worker.engine import parity
+from embedmq_worker.engine import parity, trial
 from embedmq_worker.engine.kinds import Kind, kind_of
 from embedmq_worker.engine.load import load
+from embedmq_worker.engine.opening import open_model
 from embedmq_worker.engine.seam import Ask, Block, Encoded, Options, Slice
 from embedmq_worker.errors import CheckpointBroken
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SparseEncoder
+from sentence_transformers.base.model import BaseModel
 from torch import Tensor
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder
 
@@ -231,3 +234,30 @@ def test_heads_need_the_packed_path(tmp_path: Path) -> None:
     first, *heads = three_heads(tmp_path)
     with pytest.raises(CheckpointBroken, match="packed path alone"):
         load(Model(checkpoint=first, heads=heads, path="padded"), "cpu")
+
+
+def test_what_loading_opened_beside_the_model_is_let_go_without_the_collector(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a device the reference would take the room of the next model: a worker's collector comes by seldom."""
+    opened: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def open_and_watch(*arguments: Any, **options: Any) -> BaseModel:
+        model = open_model(*arguments, **options)
+        opened.append(weakref.ref(next(model.parameters())))
+        alive.append(sum(one() is not None for one in opened))
+        return model
+
+    monkeypatch.setattr(trial, "open_model", open_and_watch)
+    folder = make(tmp_path, "deberta-v2")
+    gc.collect()
+    gc.disable()
+    try:
+        engine = load(Model(checkpoint=str(folder), dtype="float32"), "cpu")
+        assert engine.facts.path == "padded"
+        assert alive == [1, 1, 1], "the reference, what could not be packed, and what is served"
+        assert sum(one() is not None for one in opened) == 1
+    finally:
+        gc.enable()
+    engine.close()

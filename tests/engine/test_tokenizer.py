@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from embedmq_worker.config import Model
+from embedmq_worker.engine.load import load
 from embedmq_worker.engine.seam import Ask, Options, Prepared
 from embedmq_worker.engine.tokenizer import open_texts
 from embedmq_worker.engine.tokens import Texts
@@ -95,3 +98,18 @@ def test_pairs_are_those_of_a_cross_encoder(tmp_path: Path, architecture: str) -
         if "token_type_ids" in features[0]:
             firsts = [int((feature["token_type_ids"][0] == 0).sum()) for feature in features]
             assert prepared.firsts == firsts
+
+
+def test_types_are_told_only_to_a_model_whose_tokenizer_gives_them(tmp_path: Path) -> None:
+    """Some checkpoints of BERT were trained without: `predict` leaves them out, though the template of a pair has them."""
+    folder = make(tmp_path, "bert", "cross")
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    names = {"model_input_names": ["input_ids", "attention_mask"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told | names))
+    model = CrossEncoder(str(folder), device="cpu")
+    assert "token_type_ids" not in model.preprocess([("bebe", "ko")])
+    (prepared,) = open_texts(model, LONGEST, len(model.tokenizer)).prepare([Ask(["ko"], Options(), "bebe")])
+    assert prepared.firsts is None
+    engine = load(Model(checkpoint=str(folder), dtype="float32"), "cpu")
+    assert engine.facts.path == "packed"
+    engine.close()

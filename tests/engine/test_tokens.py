@@ -102,6 +102,15 @@ def test_token_ids_are_taken_as_they_are() -> None:
     assert strict.tokens == [1, 0]
 
 
+def test_token_ids_are_cut_on_the_side_that_texts_are() -> None:
+    """Of a model that reads the end of a text, the end is what counts."""
+    left = Texts(minilm_tokenizer(), MAX_TOKENS, VOCABULARY, {}, side="left")
+    ids = list(range(MAX_TOKENS + 5))
+    prepared = prepare(left, [ids])
+    assert prepared.ids is not None
+    assert (prepared.ids[0].tolist(), prepared.truncated) == (ids[5:], [0])
+
+
 @pytest.mark.parametrize("ids", [[], [-1], [VOCABULARY], [1, 2**62]])
 def test_ids_out_of_the_vocabulary_fail_alone(texts: Texts, ids: list[int]) -> None:
     """Their neighbours in the request get their tokens."""

@@ -30,6 +30,8 @@ def open_model(source: str, kind: Kind, device: str, dtype: str, *, trust_remote
         trust_remote_code=trust_remote_code,
         model_kwargs={"use_safetensors": True, "dtype": "auto" if dtype == "auto" else getattr(torch, dtype)},
     )
+    # its card holds it, and it its card: dropped, its weights would stay on the device until the collector comes by
+    vars(model.model_card_data)["model"] = None
     return model.eval().requires_grad_(False)
 
 

@@ -23,11 +23,11 @@ def open_texts(model: BaseModel, max_tokens: int, vocabulary: int) -> Texts:
     if not isinstance(tokenizer, Tokenizer):
         raise TypeError(f"its tokenizer is a {type(tokenizer).__name__}, not one of the tokenizers library")
     copy = Tokenizer.from_str(tokenizer.to_str())
-    left = False
+    left, typed = False, True
     special: list[int] = []
     if isinstance(whole, PreTrainedTokenizerBase):
         copy.encode_special_tokens = bool(getattr(whole, "split_special_tokens", False))
-        left = whole.truncation_side == "left"
+        left, typed = whole.truncation_side == "left", "token_type_ids" in whole.model_input_names
         special = whole.all_special_ids
     pools_prompts = all(module.include_prompt for module in model.modules() if isinstance(module, Pooling))
     return Texts(
@@ -38,4 +38,5 @@ def open_texts(model: BaseModel, max_tokens: int, vocabulary: int) -> Texts:
         default_prompt=model.default_prompt_name,
         unpooled_but=None if pools_prompts else special,
         side="left" if left else "right",
+        typed=typed,
     )

@@ -16,6 +16,8 @@ NO_IDS: Ids = np.empty(0, np.int32)
 
 NO_UNICODE = Fault("malformed", "half of a surrogate pair is no character: send the text as valid Unicode")
 
+NO_VECTOR = Fault("malformed", "the text names a special token that this model has no vector for: leave it out")
+
 
 class Texts:
     """One model's tokenizer, with its prompts. Thread-safe."""
@@ -30,6 +32,7 @@ class Texts:
         default_prompt: str | None = None,
         unpooled_but: Collection[int] | None = None,
         side: Side = "right",
+        typed: bool = True,
     ) -> None:
         """Set the tokenizer's state, once.
 
@@ -41,9 +44,12 @@ class Texts:
             default_prompt: Name of the one for requests that name none.
             unpooled_but: Of a model that does not pool its prompts: its special tokens, which no prompt ends with.
             side: Which end of a long text is cut off.
+            typed: Whether the model is told which tokens of a pair are the query's.
         """
         self._bounded = Bounded(tokenizer, max_tokens, side)
-        self._vocabulary = vocabulary
+        self._vocabulary, self._typed = vocabulary, typed
+        # of images, say; looked up all the same, one would be read from beyond the table, which ends a GPU's process
+        self._knows_more = 0 < vocabulary <= max(tokenizer.get_vocab().values(), default=0)
         self._prompts = Prompts(prompts, default_prompt)
         self._lengths = None if unpooled_but is None else PromptLengths(tokenizer, unpooled_but)
 
@@ -72,7 +78,7 @@ class Texts:
             first = 0
             if isinstance(item, str):
                 row = next(rows)
-                found: Ids | Fault = NO_UNICODE if row is None else np.array(row.encoding.ids, np.int32)
+                found = self._read(row)
                 cut = row is not None and row.cut
                 if row is not None and ask.query is not None:
                     first = _first(row.encoding.type_ids)
@@ -94,16 +100,23 @@ class Texts:
             ids,
             truncated,
             faults,
-            firsts=None if ask.query is None else firsts,
+            firsts=firsts if ask.query is not None and self._typed else None,
             skips=self._skips(ask, prompt),
         )
+
+    def _read(self, row: Row | None) -> Ids | Fault:
+        if row is None:
+            return NO_UNICODE
+        ids: Ids = np.array(row.encoding.ids, np.int32)
+        return NO_VECTOR if self._knows_more and ids.max(initial=0) >= self._vocabulary else ids
 
     def _given(self, item: Sequence[int]) -> tuple[Ids | Fault, bool]:
         """Token ids, of one who tokenizes alone and has added the special ones."""
         if not item or min(item) < 0 or max(item) >= self._vocabulary:
             return Fault("malformed", f"token ids must be 0 to {self._vocabulary - 1}, at least one"), False
         most = self._bounded.max_tokens
-        return np.array(item[:most], np.int32), len(item) > most
+        kept = item[:most] if self._bounded.side == "right" else item[-most:]
+        return np.array(kept, np.int32), len(item) > most
 
     def _too_long(self, index: int) -> Fault:
         return Fault(
