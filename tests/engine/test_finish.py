@@ -112,6 +112,24 @@ def test_numbers_that_are_none_are_void_in_integers_too(dtype: Dtype) -> None:
     assert good.any()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("output", ["dense", "sparse", "multivector", "scores"])
+def test_an_item_that_the_model_overflows_on_is_named_and_no_other(output: str, dtype: Dtype) -> None:
+    """Also in integers, which would hide it; a number that only float16 cannot hold is the request's own wish."""
+    good, broken = torch.tensor([1e6, 1.0]), torch.tensor([torch.inf, 1.0])
+    rows = {
+        "dense": Raw(dense=torch.stack([good, broken, good])),
+        "sparse": Raw(sparse=torch.stack([good, broken, good])),
+        "multivector": Raw(tokens=torch.stack([good, good, good, broken, good])),
+        "scores": Raw(scores=torch.tensor([1.0, torch.nan, 1.0])),
+    }
+    wish = Options((output,), dtype=dtype)
+    batch = [request(wish, [2, 0, 2]), request(wish, [1])]
+    finished(rows[output], batch)
+    found = [{item: fault.code for item, fault in part.prepared.faults.items()} for part in batch]
+    assert found == [{1: "malformed", 2: "processing_failed"}, {}]
+
+
 def test_a_vector_of_zeros_stays_one() -> None:
     """There is no direction to give it."""
     assert not dense(np.zeros((1, 4), np.float32), Options(normalize=True)).data.any()

@@ -14,6 +14,7 @@ from torch import Tensor
 from embedmq_worker.engine.finished import Finished, Span, Styled
 from embedmq_worker.engine.rows import Raw
 from embedmq_worker.engine.seam import Slice
+from embedmq_worker.engine.sound import sound
 
 SMALLEST_LENGTH = 1e-12
 """A vector of zeros has no direction: it stays one."""
@@ -43,7 +44,7 @@ def finish(raw: Raw, batch: Sequence[Slice], normalizes: frozenset[str]) -> Fini
         offsets = [0, *accumulate(length for part in batch for length in _lengths(part))]
         rows = [(offsets[first], offsets[last]) for first, last in spans]
         multivector = _by_style(raw.tokens, "multivector", batch, rows, normalizes)
-    return Finished(batch, spans, offsets, dense, multivector, raw.kept, raw.sparse, raw.scores)
+    return Finished(batch, spans, offsets, dense, multivector, raw.kept, raw.sparse, raw.scores, sound(raw))
 
 
 def cast(rows: Tensor, style: Style) -> tuple[Tensor, Tensor | None]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedmq_worker.engine.seam import Block, Encoded, Slice
+from embedmq_worker.engine.sound import name_overflown
 from embedmq_worker.engine.void import void_number
 
 Span = tuple[int, int]
@@ -55,6 +56,8 @@ class Finished:
     kept: Tensor | None = None
     sparse: Tensor | None = None
     scores: Tensor | None = None
+    sound: Sequence[Tensor] = ()
+    """Of each output whether its rows are numbers."""
     arrival: torch.cuda.Event | None = None
 
     def to_host(self) -> Finished:
@@ -70,11 +73,15 @@ class Finished:
             kept=kept,
             sparse=sparse,
             scores=scores,
+            sound=[to_host(flags) for flags in self.sound],
             arrival=None if device is None else torch.cuda.current_stream(device).record_event(),
         )
 
     def collect(self) -> list[Encoded]:
-        """Wait for the copies and hand out what each slice asked for; every array owns its memory."""
+        """Wait for the copies and hand out what each slice asked for; every array owns its memory.
+
+        Items on which the model overflowed get their fault here: nobody knew before.
+        """
         if self.arrival is not None:
             self.arrival.synchronize()
         none: list[None] = [None] * len(self.batch)
@@ -82,6 +89,7 @@ class Finished:
         sparse = self._collect_sparse(self.sparse) if self.sparse is not None else none
         multivector = self._collect_multivector() if self.multivector else none
         scores = self._collect_scores(self.scores) if self.scores is not None else none
+        name_overflown([flags.numpy() for flags in self.sound], self.batch, self.offsets)
         return list(map(Encoded, dense, sparse, multivector, scores))
 
     def _collect_dense(self) -> list[Block | None]:
