@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,22 @@ def test_a_batch_may_be_collected_after_others_were_launched(
     running = [engine.launch([Slice(one, Options(), 0, 1)]) for one in prepared]
     found = [running[i].collect()[0] for i in (2, 0, 1)]
     np.testing.assert_allclose(np.concatenate(list(map(dense, found))), vectors[[2, 0, 1]], atol=1e-5)
+
+
+def test_texts_may_be_cut_in_threads_while_batches_are_launched_and_collected_in_others(
+    engine: Engine, vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]
+) -> None:
+    """As a worker does it: one launches, one collects, several tokenize."""
+    wishes = [Options(), Options(truncate=False), Options(prompt=""), Options(dtype="float16")] * 6
+    with ThreadPoolExecutor(4) as cutters, ThreadPoolExecutor(1) as launcher, ThreadPoolExecutor(1) as collector:
+        cut = [cutters.submit(engine.prepare, [Ask(TEXTS, options)]) for options in wishes]
+        running = [
+            launcher.submit(engine.launch, [Slice(one.result()[0], options, 0, len(TEXTS))])
+            for one, options in zip(cut, wishes, strict=True)
+        ]
+        found = [collector.submit(one.result().collect) for one in running]
+        for one in found:
+            np.testing.assert_allclose(dense(one.result()[0]), vectors, atol=2e-3)
 
 
 @pytest.mark.parametrize("path", ["packed", "padded"])
