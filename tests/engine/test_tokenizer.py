@@ -101,7 +101,7 @@ def test_pairs_are_those_of_a_cross_encoder(tmp_path: Path, architecture: str) -
 
 
 def test_types_are_told_only_to_a_model_whose_tokenizer_gives_them(tmp_path: Path) -> None:
-    """Some checkpoints of BERT were trained without: `predict` leaves them out, though the template of a pair has them."""
+    """Some checkpoints of BERT were trained without: `predict` leaves them out, though a pair's template has them."""
     folder = make(tmp_path, "bert", "cross")
     told = json.loads((folder / "tokenizer_config.json").read_text())
     names = {"model_input_names": ["input_ids", "attention_mask"]}

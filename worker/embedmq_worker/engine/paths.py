@@ -38,6 +38,14 @@ class Candidate:
     tokens_per_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a way is not taken; `judged` by the gate, or not open to this model at all."""
+
+    reason: str
+    judged: bool
+
+
 def load_checkpoint(model: Model, device: str) -> Engine:
     """Load the checkpoints of one configured model, and choose how to run them.
 
@@ -56,19 +64,21 @@ def _choose(trial: Trial) -> Engine:
         found = _fastest(trial, path)
         if isinstance(found, Candidate):
             return _measured(trial, found, refusals)
-        refusals.append(f"{path}: {found}")
+        if found.judged:
+            log.error("path_refused", extra={"model": trial.model.checkpoint, "path": path, "reason": found.reason})
+        refusals.append(f"{path}: {found.reason}")
     raise CheckpointBroken(f"{trial.model.checkpoint}: no way to run it gives its vectors: {'; '.join(refusals)}")
 
 
-def _fastest(trial: Trial, path: str) -> Candidate | str:
+def _fastest(trial: Trial, path: str) -> Candidate | Refusal:
     """The dtype that is clearly fastest on one way, or why there is none. Losers give their memory back at once."""
     best: Candidate | None = None
-    refusals: list[str] = []
+    refusals: list[Refusal] = []
     for dtype in compute.candidates(trial.model.dtype, trial.device):
         if best is not None and dtype == "float32":
             continue  # behind another it is a resort only: no GPU is faster in it, and it takes twice the memory
         found = _try(trial, path, dtype)
-        if isinstance(found, str):
+        if isinstance(found, Refusal):
             refusals.append(found)
         elif best is None or compute.beats(found.tokens_per_s, best.tokens_per_s):
             if best is not None:
@@ -76,22 +86,23 @@ def _fastest(trial: Trial, path: str) -> Candidate | str:
             best = found
         else:
             found.engine.close()
-    return best or "; ".join(dict.fromkeys(refusals))
+    reasons = dict.fromkeys(refusal.reason for refusal in refusals)
+    return best or Refusal("; ".join(reasons), any(refusal.judged for refusal in refusals))
 
 
-def _try(trial: Trial, path: str, dtype: str) -> Candidate | str:
+def _try(trial: Trial, path: str, dtype: str) -> Candidate | Refusal:
     """Build and judge one way in one dtype; a reason where it is not to be taken."""
     models = trial.open(dtype)
     engine = build(path, models, trial.texts, trial.facts)
     if isinstance(engine, Unpackable):
-        return engine.reason
+        return Refusal(engine.reason, judged=False)
     verdict = parity.compare(parity.probing(engine), trial.wanted, trial.bounds(dtype))
     if verdict.passed:
         return Candidate(engine, models[0], verdict, compute.rate(engine))
     engine.close()
     extra = {"model": trial.model.checkpoint, "path": path, "dtype": dtype, "figure": round(verdict.figure, 6)}
-    log.error("path_refused", extra={**extra, "reason": str(verdict)})
-    return f"{verdict} in {dtype}"
+    log.info("dtype_refused", extra={**extra, "reason": str(verdict)})
+    return Refusal(f"{verdict} in {dtype}", judged=True)
 
 
 def _measured(trial: Trial, best: Candidate, refusals: Sequence[str]) -> Engine:
