@@ -8,11 +8,14 @@ from embedmq_worker.choose import Budget, budget
 from embedmq_worker.config import Worker
 from embedmq_worker.engine.seam import Ask, Prepared, Slice
 
+BULK_BATCH_MS = 200.0
+"""`max_batch_ms` of a worker that is there for throughput, as `embedmq up` starts one."""
 
-def usual(tokens_per_s: float) -> Budget:
-    """What a worker with the usual settings puts into one batch of a model of that rate."""
+
+def usual(tokens_per_s: float, batch_ms: float = BULK_BATCH_MS) -> Budget:
+    """What a worker puts into one batch of a model of that rate."""
     settings = Worker()
-    return budget(tokens_per_s, settings.max_batch_ms, settings.max_batch_tokens, settings.max_batch_items)
+    return budget(tokens_per_s, batch_ms, settings.max_batch_tokens, settings.max_batch_items)
 
 
 def fill(prepared: Iterable[tuple[Ask, Prepared]], limit: Budget) -> Iterator[list[Slice]]:

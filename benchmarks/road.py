@@ -33,7 +33,7 @@ from benchmarks.checkpoints import MINILM
 from benchmarks.child import Child, child
 from benchmarks.cpu import Cpu
 from benchmarks.direct import Direct
-from benchmarks.fill import usual
+from benchmarks.fill import BULK_BATCH_MS, usual
 from benchmarks.harness import Scale
 from benchmarks.place import Place
 from benchmarks.plain import Setting
@@ -42,7 +42,10 @@ from benchmarks.side import Side, compare, measure
 from benchmarks.work import Calls, Work, count, grouped, singly, texts
 
 MODEL = "minilm"
-MODELS = f'[models.{MODEL}]\ncheckpoint = "{MINILM}"\npinned = true'
+SETTINGS = f"[worker]\nmax_batch_ms = {BULK_BATCH_MS}"
+DTYPE = "float32"
+"""Of all sides: what is compared is the road, so none of them is left to choose."""
+MODELS = f'[models.{MODEL}]\ncheckpoint = "{MINILM}"\npinned = true\ndtype = "{DTYPE}"'
 ENGINE = "the same engine called directly, batches of as many tokens, in the order given"
 SENTENCE_TRANSFORMERS = "sentence-transformers' encode(texts, batch_size=32), which sorts by length"
 
@@ -88,8 +91,8 @@ def _loaded(
     prefix = place.new_prefix()
     with (
         child(partial(plain.start, "embeds", locate(MINILM).source)) as encoder,
-        child(partial(Direct, Model(checkpoint=MINILM))) as engine,
-        place.worker(prefix, MODELS) as worker,
+        child(partial(Direct, Model(checkpoint=MINILM, dtype=DTYPE))) as engine,
+        place.worker(prefix, MODELS, SETTINGS) as worker,
     ):
         yield prefix, worker, engine, encoder
 
