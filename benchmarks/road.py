@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Final
 
 import uvloop
 from embedmq import Client
@@ -43,7 +44,7 @@ from benchmarks.work import Calls, Work, count, grouped, singly, texts
 
 MODEL = "minilm"
 SETTINGS = f"[worker]\nmax_batch_ms = {BULK_BATCH_MS}"
-DTYPE = "float32"
+DTYPE: Final = "float32"
 """Of all sides: what is compared is the road, so none of them is left to choose."""
 MODELS = f'[models.{MODEL}]\ncheckpoint = "{MINILM}"\npinned = true\ndtype = "{DTYPE}"'
 ENGINE = "the same engine called directly, batches of as many tokens, in the order given"
