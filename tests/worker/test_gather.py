@@ -132,6 +132,17 @@ async def test_a_partition_is_read_again_when_what_held_it_is_past_its_deadline(
     assert not late.held
 
 
+async def test_no_partition_is_held_for_ever_by_what_others_brought(gather: Gather) -> None:
+    """One that brought nothing yet is read again when those that filled the room of the absent are gone."""
+    theirs, mine = Progress("t", 0), Progress("t", 1)
+    await gather.gather([make(gather, "a", 60, progress=theirs)])
+    assert gather.hold(make(gather, "b", model="n", progress=mine))
+    assert mine.held
+    theirs.revoked = True
+    gather.discard_revoked()
+    assert not mine.held
+
+
 async def test_a_drain_waits_for_everybody_although_one_is_past_its_deadline(gather: Gather) -> None:
     """One request less is not none: the other's model is still waited for."""
     await gather.gather([make(gather, "a"), make(gather, "b", left_ms=20)])

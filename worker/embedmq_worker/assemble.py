@@ -121,7 +121,7 @@ def assemble(
             config.kafka,
             worker_id,
             partial(metrics.count, "rebalances_total", 1, lane),
-            gathering.discard_revoked,
+            road.revoke,
         )
         for lane in LANES
     ]

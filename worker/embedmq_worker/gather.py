@@ -16,6 +16,7 @@ from embedmq_worker.decode import Decoder, fail
 from embedmq_worker.engine.seam import Fault, ModelFacts
 from embedmq_worker.jobs import Job, Outcome
 from embedmq_worker.meter import Meter
+from embedmq_worker.progress import Progress
 from embedmq_worker.residents import Change, Failed, Loaded, Residents
 from embedmq_worker.room import Room
 from embedmq_worker.waiting import Waiting
@@ -36,6 +37,8 @@ class Gather:
     settled: asyncio.Lock = field(default_factory=asyncio.Lock)
     """To be held while jobs are on their way from `absent` to `waiting`, or to their answers."""
     _laid: asyncio.Event = field(default_factory=asyncio.Event)
+    _held: dict[Progress, str] = field(default_factory=dict[Progress, str])
+    """Partitions of which no more is read, and the absent models that too many wait for."""
 
     async def gather(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Prepare jobs for the device, or lay them aside; returns what became of those that cannot be computed."""
@@ -47,12 +50,28 @@ class Gather:
             group = self._ours(found)  # the one before may have taken long
             if not group:
                 continue
-            if self.residents.engine(model) is None or self.absent.count(model):  # those before it come first
-                self._lay_aside(model, group)
+            if self._is_absent(model):
+                for job in group:
+                    self._lay_aside(job)
             else:
                 refused += await self._tokenize(model, group)
         self.demand()
         return refused
+
+    def hold(self, job: Job) -> bool:
+        """Whether too many wait for its model to read one more; then no more is read of its partition for a while."""
+        model = job.envelope.model
+        if self.residents.engine(model) is None and self.absent.full(model):
+            self._hold(job)
+            return True
+        return False
+
+    def lay_aside(self, job: Job) -> bool:
+        """Let a job wait for its model if that is not in memory; whether it does."""
+        if not self._is_absent(job.envelope.model):
+            return False
+        self._lay_aside(job)
+        return True
 
     async def take_up(self, change: Change) -> list[Outcome]:
         """Gather what waited for a model that is there now; answer it when the model does not come."""
@@ -61,10 +80,13 @@ class Gather:
             self.meter.loaded(model, change.facts, change.load_s)
             self.waiting.budgets[model] = self.budget(change.facts)
             self.waiting.poke()
-            sound, refused = self._check(self._release(self.absent.take(model)), change.facts)
+            taken = self.absent.take(model)
+            self._release()
+            sound, refused = self._check(taken, change.facts)
             return refused + await self.gather(sound)
         if isinstance(change, Failed):
-            lost = [*self._release(self.absent.take(model)), *self.waiting.withdraw(model)]
+            lost = [*self.absent.take(model), *self.waiting.withdraw(model)]
+            self._release()
             self.meter.unavailable(model, change.error, len(lost))
             self.demand()
             return [fail(job, Fault("model_unavailable", str(change.error))) for job in lost]
@@ -81,7 +103,8 @@ class Gather:
 
     def expire(self) -> list[Outcome]:
         """Answer what is past its deadline while it waits for its model."""
-        late = self._release(self.absent.expire(time.time() * 1000))
+        late = self.absent.expire(time.time() * 1000)
+        self._release()
         self.demand()
         return [fail(job, Fault("deadline_exceeded", "the deadline passed while its model was loaded")) for job in late]
 
@@ -101,6 +124,7 @@ class Gather:
     def discard_revoked(self) -> None:
         """A partition is no longer ours: drop what of it waits, so that only its new owner computes it."""
         self._discard([*self.waiting.discard_revoked(), *self.absent.discard_revoked()])
+        self._release()
         self.demand()
 
     async def _tokenize(self, model: str, jobs: list[Job]) -> list[Outcome]:
@@ -115,20 +139,29 @@ class Gather:
         self.waiting.put(self._ours(_without(jobs, refused)))
         return refused
 
-    def _lay_aside(self, model: str, jobs: Sequence[Job]) -> None:
-        """Let jobs wait for their model; where too many do, no more is read of the partitions that bring them."""
-        self.absent.put(jobs)
-        self._laid.set()
-        self.meter.absent(model, len(jobs))
-        if self.absent.full(model):
-            for job in jobs:
-                job.progress.held = True
+    def _is_absent(self, model: str) -> bool:
+        return self.residents.engine(model) is None or self.absent.count(model) > 0  # those before it come first
 
-    def _release(self, jobs: list[Job]) -> list[Job]:
-        """Let the partitions of jobs that wait no longer be read again."""
-        for job in jobs:
-            job.progress.held = False
-        return jobs
+    def _lay_aside(self, job: Job) -> None:
+        """Let a job wait for its model; where too many do, no more is read of the partition that brought it."""
+        model = job.envelope.model
+        if not self.absent.count(model):
+            self.meter.absent(model)
+        self.absent.put([job])
+        self._laid.set()
+        if self.absent.full(model):
+            self._hold(job)
+
+    def _hold(self, job: Job) -> None:
+        job.progress.held = True
+        self._held[job.progress] = job.envelope.model
+
+    def _release(self) -> None:
+        """Have partitions read again whose models are there now, or are not waited for by too many any more."""
+        for progress, model in list(self._held.items()):
+            if progress.revoked or self.residents.engine(model) is not None or not self.absent.full(model):
+                progress.held = False
+                del self._held[progress]
 
     def _check(self, jobs: Sequence[Job], facts: ModelFacts) -> tuple[list[Job], list[Outcome]]:
         """Hold what waited for a model's first load against what the model can do."""

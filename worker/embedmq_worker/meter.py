@@ -40,9 +40,9 @@ class Meter:
         self._metrics.observe("model_load_seconds", load_s, model)
         self._metrics.set("model_path", 1, model, facts.path, facts.computed_in)
 
-    def absent(self, model: str, requests: int) -> None:
-        """Requests came for a model that is not resident."""
-        log.info("waiting_for_model", extra={"model": model, "requests": requests})
+    def absent(self, model: str) -> None:
+        """The first request came for a model that is not resident."""
+        log.info("waiting_for_model", extra={"model": model})
 
     def evicted(self, model: str) -> None:
         """A model made room for another."""

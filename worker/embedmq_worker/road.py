@@ -25,6 +25,7 @@ from embedmq_worker.engine.seam import Fault, ModelFacts
 from embedmq_worker.gather import Gather
 from embedmq_worker.jobs import Batch, Job, Outcome
 from embedmq_worker.meter import Meter
+from embedmq_worker.progress import Progress
 from embedmq_worker.residents import Lease, Residents
 from embedmq_worker.room import Room
 from embedmq_worker.source import Source
@@ -81,12 +82,17 @@ class Road:
             now_s = time.monotonic()
             jobs: list[Job] = []
             refused: list[Outcome] = []
+            passed: set[Progress] = set()
             for progress, record in records:
-                if progress.revoked:
-                    continue  # another worker has it now
+                if progress.revoked or progress in passed:
+                    continue  # another worker has it now, or it is read again
                 decoded = self.decoder.decode(record, progress, now_s)
                 job = decoded if isinstance(decoded, Job) else decoded.job
                 lane = job.envelope.lane
+                if isinstance(decoded, Job) and self.gathering.hold(decoded):
+                    source.put_back(progress, record.offset)
+                    passed.add(progress)
+                    continue
                 if not self.room.enter(job.cost, lane):
                     await self.gather(jobs, refused)
                     jobs, refused = [], []
@@ -95,11 +101,19 @@ class Road:
                         self.room.leave(job.cost, lane)
                         continue
                 progress.start(record.offset)
-                (jobs if isinstance(decoded, Job) else refused).append(decoded)  # type: ignore[arg-type]  # by its type
+                if not isinstance(decoded, Job):
+                    refused.append(decoded)
+                elif not self.gathering.lay_aside(decoded):
+                    jobs.append(decoded)
             self.meter.read(source.lane, len(records))
             await self.gather(jobs, refused)
             # What is buffered is read without a pause: let the device start on this while the next is decoded.
             await asyncio.sleep(0)
+
+    def revoke(self) -> None:
+        """Partitions are no longer ours: drop what of them waits, and what it held up may be read again."""
+        self.gathering.discard_revoked()
+        self._release()
 
     async def gather(self, jobs: list[Job], refused: list[Outcome]) -> None:
         """Cut texts into tokens and let them wait for the device; refusals go straight to delivery."""
@@ -172,6 +186,9 @@ class Road:
         """Pass on what became of requests that waited for their models; what they held up may be read again."""
         if refused:
             await self.finished.put(refused)
+        self._release()
+
+    def _release(self) -> None:
         for source in self.sources:
             source.released.set()
 

@@ -102,6 +102,10 @@ class Source:
         finally:
             stopping.cancel()
 
+    def put_back(self, progress: Progress, offset: int) -> None:
+        """Have a record that was just handed out, and what follows it in its partition, handed out again later."""
+        self._consumer.seek(TopicPartition(progress.topic, progress.partition), offset)
+
     def stop(self) -> None:
         """End `read`; membership goes on, so that nobody else starts what is in flight here."""
         self._stop.set()
