@@ -30,6 +30,7 @@ class Meter:
         self._metrics = metrics
         self._models = frozenset(models)
         self._budgets = budgets
+        self._ways: dict[str, tuple[str, str]] = {}
         self.tokens_per_s: dict[str, float] = {}
         self.tokens_per_request: dict[str, float] = {}
 
@@ -38,6 +39,9 @@ class Meter:
         self.tokens_per_s.setdefault(model, facts.tokens_per_s)
         self._metrics.count("model_loads_total", 1, model)
         self._metrics.observe("model_load_seconds", load_s, model)
+        if (before := self._ways.get(model)) is not None:
+            self._metrics.set("model_path", 0, model, *before)
+        self._ways[model] = (facts.path, facts.computed_in)
         self._metrics.set("model_path", 1, model, facts.path, facts.computed_in)
 
     def absent(self, model: str) -> None:

@@ -27,6 +27,7 @@ from embedmq_worker.road import Road
 from embedmq_worker.world import World, connected
 
 BEAT_S = 1.0
+CANCEL_AGAIN_S = 1.0
 LARGE_BUFFER_BYTES = 512 * 1024
 M_MMAP_THRESHOLD = -3  # malloc.h
 COLLECT_AFTER_OBJECTS = 20_000
@@ -90,9 +91,10 @@ async def _first(task: asyncio.Task[T], stop: asyncio.Event) -> None:
     """Wait for a task, which is cancelled when told to stop first."""
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    for late in (task, stopping):
-        late.cancel()
-    await asyncio.wait({task, stopping})
+    stopping.cancel()
+    while not task.done():
+        task.cancel()  # a library beneath may take one for the end of something of its own
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
 
 async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue, stop: asyncio.Event) -> None:
