@@ -11,6 +11,7 @@ import pytest
 import torch
 from embedmq_worker.engine.attention import attend
 from embedmq_worker.engine.kernels import (
+    PRODUCT_TOKENS,
     AllAtOnce,
     AttentionUnsupported,
     Kernel,
@@ -68,6 +69,17 @@ def test_one_by_one_is_attention_by_its_definition(lengths: list[int], pattern: 
     query, key, value, sequences = batch(lengths, one_by_one, kept_heads)
     wanted = by_definition(query, key, value, sequences.layout.rows, pattern)
     torch.testing.assert_close(one_by_one(query, key, value, sequences, pattern), wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_in_bfloat16_it_is_that_too_however_it_is_computed(scale: float | None) -> None:
+    """Below, within and above the lengths at which it is spelled out."""
+    pattern = Pattern(causal=False, window=None, scale=scale)
+    lengths = [5, PRODUCT_TOKENS.start - 1, PRODUCT_TOKENS.start, 300, PRODUCT_TOKENS.stop]
+    query, key, value, sequences = batch(lengths, one_by_one, HEADS)
+    wanted = by_definition(query, key, value, sequences.layout.rows, pattern)
+    found = one_by_one(query.bfloat16(), key.bfloat16(), value.bfloat16(), sequences, pattern)
+    torch.testing.assert_close(found.float(), wanted, atol=3e-2, rtol=3e-2)
 
 
 def all_options(

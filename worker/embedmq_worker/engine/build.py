@@ -14,6 +14,7 @@ from embedmq_worker.engine.heads import Heads, open_heads
 from embedmq_worker.engine.packed import PackedForward
 from embedmq_worker.engine.padding import PaddedForward
 from embedmq_worker.engine.plain import PlainEngine
+from embedmq_worker.engine.prepack import prepack
 from embedmq_worker.engine.rows import Unpackable
 from embedmq_worker.engine.seam import ModelFacts
 from embedmq_worker.engine.shared import leader
@@ -54,6 +55,7 @@ def _packed(models: Sequence[BaseModel], texts: Texts, facts: ModelFacts) -> Bui
     backbone = open_backbone(transformer)
     if isinstance(backbone, Unpackable):
         return backbone
+    prepack(transformer.model.base_model)
     normalizes = frozenset(output for head in heads for output in head.normalizes)
     return TransformerEngine(PackedForward(backbone, heads), texts, normalizes, lead.device, facts)
 
