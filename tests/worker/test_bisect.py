@@ -12,8 +12,8 @@ from embedmq_schemas.results import Embedded
 from embedmq_worker.answer import answer
 from embedmq_worker.bisect import Relief, encode_parts, prepare_jobs
 from embedmq_worker.device import Device
-from embedmq_worker.engine.null import Done, NullEngine
-from embedmq_worker.engine.seam import Ask, Engine, ModelFacts, Prepared, Slice
+from embedmq_worker.engine.null import NullEngine
+from embedmq_worker.engine.seam import Ask, Done, Engine, ModelFacts, Prepared, Slice
 from embedmq_worker.errors import OutOfMemory
 from embedmq_worker.jobs import Job, Part
 from embedmq_worker.plan import _grave

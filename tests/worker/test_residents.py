@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 from embedmq_worker.config import Model, Worker
-from embedmq_worker.engine.null import Done
-from embedmq_worker.engine.seam import Ask, Engine, ModelFacts, Prepared, Slice
+from embedmq_worker.engine.seam import Ask, Done, Engine, ModelFacts, Prepared, Slice
 from embedmq_worker.errors import (
     CheckpointBroken,
     CheckpointGated,

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from embedmq_worker.engine.null import Done
-from embedmq_worker.engine.seam import Encoded, Engine, Slice
+from embedmq_worker.engine.seam import Done, Encoded, Engine, Slice
 
 
 class Device:

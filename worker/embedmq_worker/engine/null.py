@@ -11,7 +11,7 @@ from embedmq_schemas.limits import MIB
 from embedmq_schemas.vectors import Array, row_bytes
 from msgspec import Struct
 
-from embedmq_worker.engine.seam import Ask, Block, Encoded, ModelFacts, Prepared, Slice
+from embedmq_worker.engine.seam import Ask, Block, Done, Encoded, ModelFacts, Prepared, Slice
 from embedmq_worker.errors import CheckpointInvalid
 
 MAX_WIDTH = 65_536
@@ -19,17 +19,6 @@ MAX_MS = 60_000
 MAX_MIB = 1_048_576
 ROWS = 64
 """Rows kept ready of each dtype, so that a batch of small requests costs nothing at all."""
-
-
-class Done:
-    """A batch that is already computed."""
-
-    def __init__(self, answers: list[Encoded]) -> None:
-        self._answers = answers
-
-    def collect(self) -> list[Encoded]:
-        """Hand the answers out."""
-        return self._answers
 
 
 class NullEngine:

@@ -17,9 +17,9 @@ from embedmq_worker.engine.finish import finish
 from embedmq_worker.engine.prompts import Prompts
 from embedmq_worker.engine.reference import say
 from embedmq_worker.engine.rows import Raw
-from embedmq_worker.engine.seam import Ask, Fault, ModelFacts, Prepared, Running, Slice
+from embedmq_worker.engine.seam import Ask, Done, Fault, ModelFacts, Prepared, Running, Slice
 from embedmq_worker.engine.tokens import Texts
-from embedmq_worker.engine.transformer import Arrived, Underway, free_cache, or_out_of_memory
+from embedmq_worker.engine.transformer import Underway, free_cache, or_out_of_memory
 from embedmq_worker.engine.void import void
 
 ROUTES = ("query", "document")
@@ -97,7 +97,7 @@ class PlainEngine:
     def _launch(self, batch: Sequence[Slice]) -> Running:
         items = [item for part in batch for item in good_items(part)]
         if not items:
-            return Arrived([void(self.facts, part.options, part.stop - part.start) for part in batch])
+            return Done([void(self.facts, part.options, part.stop - part.start) for part in batch])
         raw = self._raw(self._say(items), [item.tokens for item in items])
         return Underway(finish(raw, batch, self._normalizes).to_host())
 

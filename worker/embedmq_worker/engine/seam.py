@@ -132,6 +132,17 @@ class Running(Protocol):
         ...
 
 
+class Done:
+    """A batch that is already computed."""
+
+    def __init__(self, answers: list[Encoded]) -> None:
+        self._answers = answers
+
+    def collect(self) -> list[Encoded]:
+        """Hand the answers out."""
+        return self._answers
+
+
 class Engine(Protocol):
     """One loaded model."""
 

@@ -14,7 +14,7 @@ from embedmq_worker.engine.finish import finish
 from embedmq_worker.engine.finished import Finished
 from embedmq_worker.engine.layout import pack
 from embedmq_worker.engine.rows import Forward, Layout
-from embedmq_worker.engine.seam import Ask, Encoded, Ids, ModelFacts, Prepared, Running, Slice
+from embedmq_worker.engine.seam import Ask, Done, Encoded, Ids, ModelFacts, Prepared, Running, Slice
 from embedmq_worker.engine.tokens import Texts
 from embedmq_worker.engine.void import void
 from embedmq_worker.errors import OutOfMemory
@@ -56,7 +56,7 @@ class TransformerEngine:
             raise RuntimeError("the engine is closed")
         gathered = gather(batch)
         if not gathered.rows:
-            return Arrived([void(self.facts, part.options, part.stop - part.start) for part in batch])
+            return Done([void(self.facts, part.options, part.stop - part.start) for part in batch])
         outputs = frozenset(("scores",)) if self.facts.scores else wanted(batch)
         raw = self._forward(gathered.pack(self._device), outputs)
         return Underway(finish(raw, batch, self._normalizes).to_host())
@@ -92,17 +92,6 @@ def gather(batch: Sequence[Slice]) -> Gathered:
 def wanted(batch: Sequence[Slice]) -> frozenset[str]:
     """Every output that some slice asks for."""
     return frozenset(output for part in batch for output in part.options.outputs)
-
-
-class Arrived:
-    """A batch whose answers are here."""
-
-    def __init__(self, answers: list[Encoded]) -> None:
-        self._answers = answers
-
-    def collect(self) -> list[Encoded]:
-        """Hand the answers out."""
-        return self._answers
 
 
 class Underway:
