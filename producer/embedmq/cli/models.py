@@ -24,7 +24,7 @@ def models(context: click.Context) -> None:
     r"""List what the fleet serves, and each model's state on each worker: size, path, last use, loads, evictions.
 
     \b
-    Examples:
+    Example:
       embedmq models
       embedmq models --json | jq .workers
     """
