@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
 import signal
@@ -20,6 +19,7 @@ from embedmq_worker.catalogue import Catalogue
 from embedmq_worker.config import Config
 from embedmq_worker.errors import Unreachable
 from embedmq_worker.health import Endpoint, Health
+from embedmq_worker.heap import return_large_buffers
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.offload import in_thread
 from embedmq_worker.residents import Residents
@@ -28,8 +28,6 @@ from embedmq_worker.world import World, connected
 
 BEAT_S = 1.0
 CANCEL_AGAIN_S = 1.0
-LARGE_BUFFER_BYTES = 512 * 1024
-M_MMAP_THRESHOLD = -3  # malloc.h
 COLLECT_AFTER_OBJECTS = 20_000
 
 T = TypeVar("T")
@@ -53,6 +51,7 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
         Unreachable: Kafka or Redis did not answer in time.
     """
     stop = _stop_on_signals()
+    return_large_buffers()  # unless a model that is loaded wants it otherwise
     health, metrics = Health(), Metrics()
     async with contextlib.AsyncExitStack() as stack:
         endpoint = Endpoint(config.worker.http, health, metrics.registry)
@@ -67,7 +66,6 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
             road = assemble(config, worker_id, world, residents, metrics, threads)
             endpoint.refresh = lambda: _refresh(metrics, road)
             _spare_the_collector()
-            _return_large_buffers()
             log.info("started", extra={"http": endpoint.address, "models": sorted(config.models)})
             catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, residents)
             await _run(config, road, health, catalogue, stop)
@@ -141,14 +139,6 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 20)
-
-
-def _return_large_buffers() -> None:
-    """Have glibc give large buffers back when they are freed: left alone, it raises this threshold by itself until
-    fetches of a megabyte stay in the heap as holes. Other C libraries have no `mallopt`, or do it anyway.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BUFFER_BYTES)
 
 
 async def _beat(health: Health) -> None:

@@ -24,6 +24,7 @@ from embedmq_worker.engine.rows import Unpackable
 from embedmq_worker.engine.seam import Engine
 from embedmq_worker.engine.trial import Trial, open_trial
 from embedmq_worker.errors import CheckpointBroken
+from embedmq_worker.heap import keep_large_buffers
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,12 @@ def load_checkpoint(model: Model, device: str) -> Engine:
     Raises:
         WorkerError: they are not there, unsafe, broken, of no one transformer, or do not fit the device.
     """
+    place = torch.device(_device(device))
+    if place.type == "cpu":
+        keep_large_buffers()
     located = [locate(text, trust_remote_code=model.trust_remote_code) for text in (model.checkpoint, *model.heads)]
     with loading(f"{model.checkpoint} on {device}"):
-        return _choose(open_trial(model, located, torch.device(_device(device))))
+        return _choose(open_trial(model, located, place))
 
 
 def _choose(trial: Trial) -> Engine:
