@@ -20,6 +20,7 @@ pinned = true
 
 [models.slow]
 checkpoint = "null:8?batch_ms=200"
+pinned = true
 
 [models.wide]
 checkpoint = "null:4096"

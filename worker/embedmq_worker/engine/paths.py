@@ -53,11 +53,11 @@ def load_checkpoint(model: Model, device: str) -> Engine:
     Raises:
         WorkerError: they are not there, unsafe, broken, of no one transformer, or do not fit the device.
     """
-    place = torch.device(_device(device))
-    if place.type == "cpu":
-        keep_large_buffers()
     located = [locate(text, trust_remote_code=model.trust_remote_code) for text in (model.checkpoint, *model.heads)]
     with loading(f"{model.checkpoint} on {device}"):
+        place = torch.device(_device(device))
+        if place.type == "cpu":
+            keep_large_buffers()
         return _choose(open_trial(model, located, place))
 
 
