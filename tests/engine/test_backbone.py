@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from embedmq_worker.engine.backbone import Backbone, open_backbone
+from embedmq_worker.engine.describe import learned_places
 from embedmq_worker.engine.layout import pack
 from embedmq_worker.engine.rows import Unpackable
 from embedmq_worker.engine.seam import Ids
@@ -183,8 +184,8 @@ def test_a_model_of_which_another_layer_is_read_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("architecture", "places"), [("bert", LONGEST), ("roberta", LONGEST), ("qwen3", None)])
 def test_how_long_a_text_may_be_is_known(architecture: str, places: int | None, tmp_path: Path) -> None:
     """Of learned places there are so many; a token beyond them would crash a device."""
-    backbone = opened(loaded(tmp_path, architecture)[1])
-    assert backbone.longest == places
+    _, longest = learned_places(loaded(tmp_path, architecture)[1].model)
+    assert longest == places
 
 
 def test_sixteen_bits_are_computed_in_sixteen_bits(tmp_path: Path) -> None:

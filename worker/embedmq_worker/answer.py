@@ -18,7 +18,8 @@ NONE_FAILED: frozenset[int] = frozenset()
 
 def answer(job: Job, facts: ModelFacts) -> Embedded | Scored:
     """Put the parts of a job, which may come from several batches, together in the order of its items."""
-    parts = [part for _, part in sorted(job.encoded, key=lambda part: part[0])]
+    several = sorted(job.encoded, key=lambda part: part[0]) if len(job.encoded) > 1 else job.encoded
+    parts = [part for _, part in several]
     timing = Timing(job.queue_ms, job.tokenize_ms, job.forward_ms)
     if isinstance(job.request, Score):
         return _scored(job, job.request, facts, parts, timing)

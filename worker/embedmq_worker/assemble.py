@@ -17,6 +17,7 @@ from embedmq_worker.config import Config, Worker
 from embedmq_worker.decode import Decoder
 from embedmq_worker.delivery import Delivery
 from embedmq_worker.device import Device
+from embedmq_worker.engine import null
 from embedmq_worker.engine.checkpoint import expect, locate, size_bytes
 from embedmq_worker.engine.load import load
 from embedmq_worker.engine.seam import Engine, ModelFacts
@@ -77,8 +78,8 @@ def house(config: Config, sharers: int) -> Residents:
     for model in config.models.values():
         expect(model)
     # looking at the device takes the seconds that torch's import takes: constant vectors need neither
-    constant = all(model.checkpoint.startswith("null:") for model in config.models.values())
-    total = budget_bytes(settings.memory_budget_bytes, "cpu" if constant else settings.device, sharers)
+    device = "cpu" if null.all_are(config.models.values()) else settings.device
+    total = budget_bytes(settings.memory_budget_bytes, device, sharers)
     return Residents(config.models, Configured(config), total, settings)
 
 
@@ -92,7 +93,7 @@ def assemble(
     meter = Meter(metrics, config.models, budgets)
     decoder = Decoder(config, names, residents.facts)
     chooser = Chooser(settings.bulk_min_share, settings.max_batch_ms)
-    waiting = Waiting(budgets, chooser, lambda model: model in budgets and residents.engine(model) is not None)
+    waiting = Waiting(budgets, chooser, lambda model: residents.engine(model) is not None)
     budget_of = partial(_budget, settings)
     gathering = Gather(decoder, residents, Absent(settings), waiting, room, meter, threads.tokenizers, budget_of)
     road = Road(

@@ -107,7 +107,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One model that this worker may load: no message can make it load another."""
 
     checkpoint: str
-    """`package:NAME/FOLDER`, a folder, `hf:ORG/NAME@REVISION`, or `null:WIDTH?batch_ms=N` (constant, to measure)."""
+    """`package:NAME/FOLDER`, a folder, `hf:ORG/NAME@REVISION`, or `null:WIDTH?batch_ms=N&load_ms=N&mib=N` (constant,
+    to measure)."""
     pinned: bool = False
     """Loaded before the worker is ready, and never evicted."""
     shared: bool = False

@@ -35,7 +35,7 @@ def checks(invocation: Invocation) -> Iterable[Check]:
     yield Check(name="configuration", ok=True, found=f"{invocation.config}: {len(config.models)} model(s)")
     yield from _models(config)
     yield _http(config.worker.http)
-    if all(model.checkpoint.startswith("null:") for model in config.models.values()):
+    if null.all_are(config.models.values()):
         return
     present = devices.present()
     found = device(config.worker.device, present)
@@ -113,8 +113,7 @@ def device(wanted: str, present: Mapping[str, int]) -> Check:
         return Check(name="device", ok=False, found="torch is not installed", remedy="pip install 'embedmq[worker]'")
     kind, _, index = wanted.partition(":")
     if wanted == "auto":
-        best = next(kind for kind, count in present.items() if count)
-        return Check(name="device", ok=True, found=f"auto takes {best}")
+        return Check(name="device", ok=True, found=f"auto takes {devices.preferred(present)}")
     if (index or "0").isdecimal() and int(index or 0) < present.get(kind, 0):
         return Check(name="device", ok=True, found=f"{wanted} is here")
     offered = ", ".join(f"{count} {kind}" for kind, count in present.items() if count)

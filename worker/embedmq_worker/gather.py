@@ -177,9 +177,12 @@ class Gather:
             self.room.change(before, job.cost, job.envelope.lane)
         return sound, refused
 
-    def _ours(self, jobs: Sequence[Job]) -> list[Job]:
+    def _ours(self, jobs: list[Job]) -> list[Job]:
         """Those whose partitions were not taken away meanwhile; the others are dropped."""
-        self._discard([job for job in jobs if job.progress.revoked])
+        lost = [job for job in jobs if job.progress.revoked]
+        if not lost:
+            return jobs
+        self._discard(lost)
         return [job for job in jobs if not job.progress.revoked]
 
     def _discard(self, jobs: Sequence[Job]) -> None:
@@ -187,6 +190,8 @@ class Gather:
             self.room.leave(job.cost, job.envelope.lane)
 
 
-def _without(jobs: Sequence[Job], refused: Sequence[Outcome]) -> list[Job]:
+def _without(jobs: list[Job], refused: Sequence[Outcome]) -> list[Job]:
+    if not refused:
+        return jobs
     gone = {id(outcome.job) for outcome in refused}
     return [job for job in jobs if id(job) not in gone]

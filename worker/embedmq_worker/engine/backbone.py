@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from embedmq_worker.engine import attention
+from embedmq_worker.engine.describe import learned_places
 from embedmq_worker.engine.kernels import Kernel, Sequences, choose
 from embedmq_worker.engine.layout import pack
 from embedmq_worker.engine.rows import Layout, Rows, Unpackable
@@ -36,8 +37,7 @@ class Backbone:
         self._configs = _configs(model)
         self._takes_types = "token_type_ids" in takes
         self._fixed = {"use_cache": False} if "use_cache" in takes else {}
-        self._offset, self.longest = _places(base)
-        """Most tokens of a sequence that the model has places for; None where it counts on."""
+        self._offset, _ = learned_places(base)
 
     def __call__(self, layout: Layout, *, logits: bool = False, hidden: bool = True) -> Rows:
         """One forward pass; `logits` only of a model with a head.
@@ -117,13 +117,3 @@ def _configs(model: nn.Module) -> list[PretrainedConfig]:
     """Every configuration that a part of the model may look its attention up in."""
     found = (getattr(part, "config", None) for part in model.modules())
     return list({id(config): config for config in found if isinstance(config, PretrainedConfig)}.values())
-
-
-def _places(base: nn.Module) -> tuple[int, int | None]:
-    """From where learned places are counted, and how many there are: RoBERTa and its kin begin behind the padding's."""
-    for part in base.modules():
-        if isinstance(table := getattr(part, "position_embeddings", None), nn.Embedding):
-            padding = getattr(part, "padding_idx", None)
-            offset = padding + 1 if isinstance(padding, int) else 0
-            return offset, table.num_embeddings - offset
-    return 0, None

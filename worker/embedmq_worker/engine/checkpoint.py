@@ -23,7 +23,6 @@ class Checkpoint:
 
     source: str
     revision: str
-    hub: bool = False
 
 
 def locate(text: str, *, trust_remote_code: bool = False, endpoint: str | None = None) -> Checkpoint:

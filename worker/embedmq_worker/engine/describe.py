@@ -12,6 +12,17 @@ from embedmq_worker.engine.seam import ModelFacts
 
 OUTPUTS = ("dense", "sparse", "multivector")
 
+TOKENS, SENTENCE, SCORES = "token_embeddings", "sentence_embedding", "scores"
+"""What modules read and write, by sentence-transformers' names."""
+
+ENDS: tuple[tuple[type[BaseModel], str, str], ...] = (
+    (SparseEncoder, "sparse", SENTENCE),
+    (MultiVectorEncoder, "multivector", TOKENS),
+    (CrossEncoder, "scores", SCORES),
+    (SentenceTransformer, "dense", SENTENCE),
+)
+"""Of each kind of model: which output it has, and where its last module leaves it."""
+
 UNLIMITED = 1_000_000
 """Tokens of a text for a model that says nothing of a limit."""
 
@@ -33,11 +44,7 @@ def describe(models: Sequence[BaseModel], max_tokens: int, revision: str) -> Mod
 
 def output_of(model: BaseModel) -> str:
     """`dense`, `sparse`, `multivector` or `scores`."""
-    if isinstance(model, CrossEncoder):
-        return "scores"
-    if isinstance(model, SparseEncoder):
-        return "sparse"
-    return "multivector" if isinstance(model, MultiVectorEncoder) else "dense"
+    return next((output for kind, output, _ in ENDS if isinstance(model, kind)), "dense")
 
 
 def longest(models: Sequence[BaseModel], wanted: int | None) -> int:
@@ -70,12 +77,22 @@ def vocabulary(model: BaseModel) -> int:
     return max(tables, default=0)
 
 
+def learned_places(model: nn.Module) -> tuple[int, int | None]:
+    """From where learned places are counted, and how many there are; no number where a model counts on.
+
+    RoBERTa and its kin begin behind the padding's place, so they have fewer than their table has rows.
+    """
+    for part in model.modules():
+        if isinstance(table := getattr(part, "position_embeddings", None), nn.Embedding):
+            padding = getattr(part, "padding_idx", None)
+            offset = padding + 1 if isinstance(padding, int) else 0
+            return offset, table.num_embeddings - offset
+    return 0, None
+
+
 def _places(model: BaseModel) -> int | None:
-    """RoBERTa and its kin count places from behind the padding's, so they have fewer than their table has rows."""
-    for module in model.modules():
-        if isinstance(table := getattr(module, "position_embeddings", None), nn.Embedding):
-            padding = getattr(module, "padding_idx", None)
-            return table.num_embeddings - (padding + 1 if isinstance(padding, int) else 0)
+    if (learned := learned_places(model)[1]) is not None:
+        return learned
     config = model.config
     places = None if config is None else getattr(config.get_text_config(), "max_position_embeddings", None)
     return places if isinstance(places, int) and places > 0 else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def present() -> dict[str, int]:
     """How many there are of each kind, those that `auto` prefers first; empty where torch is not installed."""
@@ -13,12 +15,23 @@ def present() -> dict[str, int]:
     return {"cuda": cuda, "cpu": 1, "mps": int(torch.backends.mps.is_available())}
 
 
-def free_bytes(device: str) -> int | None:
+def preferred(present: Mapping[str, int]) -> str:
+    """What `auto` takes of the devices that there are. Pure."""
+    return next(kind for kind, count in present.items() if count)
+
+
+def resolve(wanted: str) -> str:
+    """The device that is meant."""
+    return wanted if wanted != "auto" else preferred(present())
+
+
+def free_bytes(wanted: str) -> int | None:
     """How much memory of a device is free; None where it has none of its own, as a CPU."""
-    if device == "cpu":
+    device = resolve(wanted)
+    if not device.startswith("cuda"):
         return None
     import torch
 
-    if not torch.cuda.is_available() or (device != "auto" and not device.startswith("cuda")):
+    if not torch.cuda.is_available():  # one is configured that is not here: loading will say so
         return None
-    return torch.cuda.mem_get_info(None if device == "auto" else device)[0]
+    return torch.cuda.mem_get_info(device)[0]

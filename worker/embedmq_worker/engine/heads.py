@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
+from sentence_transformers import CrossEncoder, SparseEncoder
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
@@ -15,27 +15,20 @@ from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder, Spla
 from sentence_transformers.util import select_max_active_dims
 from torch import Tensor, nn
 
+from embedmq_worker.engine.describe import ENDS, SCORES, SENTENCE, TOKENS, width
 from embedmq_worker.engine.late import TokenMask
 from embedmq_worker.engine.pooling import pool
 from embedmq_worker.engine.rows import Layout, Raw, Rows, Unpackable
 from embedmq_worker.engine.sparse import splade
 
-TOKENS, SENTENCE, SCORES, KEPT = "token_embeddings", "sentence_embedding", "scores", "kept"
-"""What modules read and write, by sentence-transformers' names; and which tokens count, by ours."""
+KEPT = "kept"
+"""Where the modules here leave which tokens count."""
 
 KNOWN = "sentence_transformers."
 """A class from elsewhere may compute anything."""
 
 Features = dict[str, Tensor]
 Step = Callable[[Features, Layout], None]
-
-ENDS: tuple[tuple[type[BaseModel], str, str], ...] = (
-    (SparseEncoder, "sparse", SENTENCE),
-    (MultiVectorEncoder, "multivector", TOKENS),
-    (CrossEncoder, "scores", SCORES),
-    (SentenceTransformer, "dense", SENTENCE),
-)
-"""Of each kind of model: which output it has, and where its last module leaves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +38,7 @@ class Heads:
     outputs: frozenset[str]
     """`dense`, `sparse`, `multivector` or `scores`."""
     needs_logits: bool
-    """Whether the chain begins with the logits of the transformer's own head …"""
-    needs_hidden: bool
-    """… or with its last layer."""
+    """Whether the chain begins with the logits of the transformer's own head, or with its last layer."""
     normalizes: frozenset[str]
     """Outputs whose vectors the model would normalise last, which is left to `finish`: slicing comes first."""
     dimensions: int
@@ -55,6 +46,11 @@ class Heads:
     begins: str
     steps: tuple[Step, ...]
     ends: Callable[[Features], Raw]
+
+    @property
+    def needs_hidden(self) -> bool:
+        """Whether the chain begins with the transformer's last layer."""
+        return not self.needs_logits
 
     @torch.inference_mode()
     def __call__(self, rows: Rows, outputs: frozenset[str]) -> Raw:
@@ -89,16 +85,12 @@ def open_heads(model: BaseModel) -> Heads | Unpackable:
         if isinstance(step, Unpackable):
             return step
         steps.append(step)
-    width = (
-        int(model.get_embedding_dimension() or 0) if isinstance(model, SentenceTransformer | MultiVectorEncoder) else 0
-    )
     return Heads(
         outputs=frozenset((output,)),
         needs_logits=read == "logits",
-        needs_hidden=read != "logits",
         normalizes=frozenset((output,) if normalizes else ()),
-        dimensions=width if output == "dense" else 0,
-        token_dimensions=width if output == "multivector" else 0,
+        dimensions=width(model) if output == "dense" else 0,
+        token_dimensions=width(model) if output == "multivector" else 0,
         begins=begins,
         steps=tuple(steps),
         ends=_end(model, output, key),
@@ -170,13 +162,19 @@ def _own(module: nn.Module, options: dict[str, int | None]) -> Step:
     return step
 
 
-def _end(model: BaseModel, output: str, key: str) -> Callable[[Features], Raw]:
+def ending(model: BaseModel) -> Callable[[Tensor], Raw]:
+    """What sentence-transformers does behind the modules of a model that gives one row a text."""
     if isinstance(model, CrossEncoder):
         activate = model.activation_fn or nn.Identity()
-        return lambda features: Raw(scores=activate(features[key].float()).squeeze(-1))
+        return lambda rows: Raw(scores=activate(rows.float()).squeeze(-1))
     if isinstance(model, SparseEncoder):
         most = model.max_active_dims
-        return lambda features: Raw(sparse=select_max_active_dims(features[key].float(), most))
+        return lambda rows: Raw(sparse=select_max_active_dims(rows.float(), most))
+    return lambda rows: Raw(dense=rows.float())
+
+
+def _end(model: BaseModel, output: str, key: str) -> Callable[[Features], Raw]:
     if output == "multivector":
         return lambda features: Raw(tokens=features[key].float(), kept=features.get(KEPT))
-    return lambda features: Raw(dense=features[key].float())
+    end = ending(model)
+    return lambda features: end(features[key])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -11,6 +11,7 @@ from embedmq_schemas.limits import MIB
 from embedmq_schemas.vectors import Array, row_bytes
 from msgspec import Struct
 
+from embedmq_worker.config import Model
 from embedmq_worker.engine.seam import Ask, Block, Done, Encoded, ModelFacts, Prepared, Slice
 from embedmq_worker.errors import CheckpointInvalid
 
@@ -67,6 +68,11 @@ class NullEngine:
         if options.dtype == "int8":
             return Encoded(dense=Block(dense, np.full(count, dense.shape[1] ** -0.5 / 127, np.float32)))
         return Encoded(dense=Block(dense))
+
+
+def all_are(models: Iterable[Model]) -> bool:
+    """Whether none of them needs a device."""
+    return all(model.checkpoint.startswith("null:") for model in models)
 
 
 class Form(Struct, frozen=True):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from sentence_transformers import CrossEncoder, SparseEncoder
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Normalize
-from sentence_transformers.util import select_max_active_dims
-from torch import Tensor, nn
+from torch import Tensor
 
-from embedmq_worker.engine.heads import ENDS
+from embedmq_worker.engine.describe import ENDS
+from embedmq_worker.engine.heads import ending
 from embedmq_worker.engine.rows import Layout, Raw
 
 PADDING_TOKENS = 48
@@ -37,7 +36,7 @@ class PaddedForward:
         self.normalizes = isinstance(last, Normalize) and last.module_output_name == self._key
         """Whether the model itself would normalise what comes out."""
         self._modules = modules[:-1] if self.normalizes else modules
-        self._finish = _finish(model)
+        self._finish = ending(model)
         self._pad = int(model.tokenizer.pad_token_id or 0)
         self._left = model.tokenizer.padding_side == "left"
         self._padding_tokens = PADDING_TOKENS if model.device.type == "cpu" else GPU_PADDING_TOKENS
@@ -63,7 +62,7 @@ class PaddedForward:
         order = range(len(layout.lengths))
         if self._output == "multivector":
             return Raw(tokens=torch.cat([found[i] for i in order]).float(), kept=torch.cat([counted[i] for i in order]))
-        return self._finish(torch.stack([found[i] for i in order]).float())
+        return self._finish(torch.stack([found[i] for i in order]))
 
     def _features(self, layout: Layout, group: list[int], skip: int) -> Features:
         """What a tokenizer would have made of these rows."""
@@ -83,17 +82,6 @@ class PaddedForward:
         if skip:
             features["prompt_length"] = skip
         return features
-
-
-def _finish(model: BaseModel) -> Callable[[Tensor], Raw]:
-    """What sentence-transformers does behind the modules."""
-    if isinstance(model, CrossEncoder):
-        activate = model.activation_fn or nn.Identity()
-        return lambda rows: Raw(scores=activate(rows).squeeze(-1))
-    if isinstance(model, SparseEncoder):
-        most = model.max_active_dims
-        return lambda rows: Raw(sparse=select_max_active_dims(rows, most))
-    return lambda rows: Raw(dense=rows)
 
 
 def _groups(layout: Layout, padding_tokens: int) -> Iterator[tuple[list[int], int]]:

@@ -19,6 +19,7 @@ from embedmq_worker.config import Model
 from embedmq_worker.engine import compute, parity
 from embedmq_worker.engine.build import PATHS, Built, build
 from embedmq_worker.engine.checkpoint import locate
+from embedmq_worker.engine.devices import resolve
 from embedmq_worker.engine.failures import loading
 from embedmq_worker.engine.rows import Unpackable
 from embedmq_worker.engine.seam import Engine
@@ -55,7 +56,7 @@ def load_checkpoint(model: Model, device: str) -> Engine:
     """
     located = [locate(text, trust_remote_code=model.trust_remote_code) for text in (model.checkpoint, *model.heads)]
     with loading(f"{model.checkpoint} on {device}"):
-        place = torch.device(_device(device))
+        place = torch.device(resolve(device))
         if place.type == "cpu":
             keep_large_buffers()
         return _choose(open_trial(model, located, place))
@@ -120,7 +121,3 @@ def _measured(trial: Trial, best: Candidate, refusals: Sequence[str]) -> Engine:
         workspace_bytes=compute.workspace_bytes(engine, best.model, trial.device, tokens),
     )
     return engine
-
-
-def _device(wanted: str) -> str:
-    return wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

@@ -84,8 +84,6 @@ class Prepared(Struct, frozen=True, gc=False):
     """Of pairs: how many leading tokens of each row are the query's, special tokens included."""
     skips: list[int] | None = None
     """How many leading tokens of each row are a prompt's that the model does not pool; None where it pools all."""
-    texts: list[str | None] | None = None
-    """The texts themselves (prompt included), for the one path that tokenizes on its own."""
 
 
 class Slice(Struct, frozen=True, gc=False):
