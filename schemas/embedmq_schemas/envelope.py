@@ -7,6 +7,9 @@ import msgspec
 from embedmq_schemas import headers as h
 from embedmq_schemas.codec import Codec, Undecodable, decode_request, detect
 from embedmq_schemas.codes import Code
+from embedmq_schemas.journey import FRESH, Journey
+from embedmq_schemas.journey import read as read_journey
+from embedmq_schemas.limits import MAX_ATTEMPTS
 from embedmq_schemas.names import ID_LENGTH, Names, is_id, is_model_name, is_topic
 from embedmq_schemas.requests import Lane, Reply, Request, StreamReply, TopicReply
 from embedmq_schemas.salvage import Address, salvage
@@ -36,6 +39,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     tenant: str
     meta: dict[str, str] | None
     item_ids: list[str] | None
+    journey: Journey = FRESH
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -63,6 +67,8 @@ def open_record(record: Record, names: Names, max_request_bytes: int) -> tuple[E
     except Undecodable as error:
         return _refuse(record, names, found, salvage(value, codec), codec, error.code, error.message)
     envelope, fault = _derive(record, names, found, request, codec)
+    if h.REPLAYED in found and request.deadline_unix_ms is not None:
+        request = msgspec.structs.replace(request, deadline_unix_ms=None)
     return Refusal(envelope, *fault) if fault else (envelope, request)
 
 
@@ -78,6 +84,9 @@ def _derive(
 ) -> tuple[Envelope, tuple[Code, str] | None]:
     """Complete a request's address as far as possible; a contradiction in it is returned as code and message."""
     own, lane = names.parse(record.topic) or (None, h.lane(found) or "interactive")
+    tried = own is None and names.is_retry(record.topic)
+    if tried:
+        own = h.text(found, h.MODEL) or None
     id, id_fault = _derive_id(record, found, stated.id)
     model, model_fault = _derive_model(record, own, stated.model)
     reply, reply_fault = _derive_reply(found, stated.reply)
@@ -94,6 +103,7 @@ def _derive(
         tenant=stated.tenant or h.text(found, h.TENANT) or "",
         meta=stated.meta,
         item_ids=stated.item_ids,
+        journey=read_journey(found, MAX_ATTEMPTS) if tried else FRESH,
     )
     return envelope, id_fault or model_fault or reply_fault
 
@@ -111,7 +121,7 @@ def _derive_id(record: Record, found: h.Found, stated: str | None) -> tuple[str,
 
 def _derive_model(record: Record, own: str | None, stated: str | None) -> tuple[str, tuple[Code, str] | None]:
     """The model of the topic, where a contrary `model` is refused, since topic ACLs guard models; else the stated
-    one; else the record's key.
+    one; else the record's key. What a worker froze on a record that is tried again counts as the topic's.
     """
     if own is not None:
         if stated and stated != own:

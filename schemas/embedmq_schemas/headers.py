@@ -19,6 +19,10 @@ TRACESTATE: Final = "tracestate"
 ATTEMPT: Final = "embedmq-attempt"
 NOT_BEFORE: Final = "embedmq-not-before"
 FIRST_SEEN: Final = "embedmq-first-seen"
+MODEL: Final = "embedmq-model"
+PARKED: Final = "embedmq-parked"
+ALONE: Final = "embedmq-alone"
+REPLAYED: Final = "embedmq-replayed"
 ID: Final = "embedmq-id"
 LANE: Final = "embedmq-lane"
 KEEP_S: Final = "embedmq-keep-s"
@@ -62,6 +66,10 @@ REQUEST_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
         ATTEMPT: "attempts already spent, ASCII digits; written by workers only",
         NOT_BEFORE: "earliest time to run, Unix milliseconds in ASCII digits; written by workers only",
         FIRST_SEEN: "timestamp of the first record, Unix milliseconds in ASCII digits; written by workers only",
+        MODEL: "the model, frozen at the first reading; counts on retry topics only, and is written by workers only",
+        PARKED: "how often it was laid aside without spending an attempt, ASCII digits; written by workers only",
+        ALONE: "`1`: it may have broken a device, and is run in a batch of its own; written by workers only",
+        REPLAYED: "when a dead letter was replayed, Unix milliseconds in ASCII digits; lifts the deadline",
     }
 )
 """What a request may carry, and how its bytes are read."""
@@ -91,6 +99,7 @@ DEAD_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
         DLT_MESSAGE: "what went wrong, UTF-8; never the request's text",
         ID: "the id that the answer had",
         LANE: "`interactive` or `bulk`",
+        ATTEMPT: "attempts that were made, ASCII digits",
     }
 )
 """What a dead letter carries besides the headers that its record came with."""

@@ -10,6 +10,8 @@ from embedmq_schemas.requests import ITEMS_CEILING
 
 KIB = 1024
 MIB = 1024 * KIB
+MAX_ATTEMPTS = 4
+"""How often a request is tried that fails for reasons that may pass."""
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from embedmq_schemas.requests import LANES, Lane
+
+Reader = Literal["interactive", "bulk", "retry"]
+"""What one consumer group reads: a lane, or what is tried again."""
 
 RESERVED_SLUGS: Final = frozenset({"shared", "retry", "dead", "control"})
 STREAM_FIELD: Final = b"r"
@@ -41,6 +44,14 @@ def is_prefix(text: str) -> bool:
     return _PREFIX.fullmatch(text) is not None
 
 
+def spell(delay_s: int) -> str:
+    """A delay as topics are called by it: `10s`, `5m`, `2h`."""
+    for unit, seconds in (("h", 3600), ("m", 60)):
+        if delay_s % seconds == 0:
+            return f"{delay_s // seconds}{unit}"
+    return f"{delay_s}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """Every name in Kafka and Redis, from one prefix."""
@@ -60,9 +71,21 @@ class Names:
         """The topic of dead letters."""
         return f"{self.prefix}.dead"
 
-    def group(self, lane: Lane) -> str:
-        """The consumer group that reads one lane."""
+    def retry(self, delay_s: int) -> str:
+        """The topic of requests that are tried again after one fixed delay: `<prefix>.retry.10s`, `….5m`."""
+        return f"{self.prefix}.retry.{spell(delay_s)}"
+
+    def is_retry(self, topic: str) -> bool:
+        """Whether a topic holds requests that are tried again: only there do the headers of workers count."""
+        return topic.startswith(f"{self.prefix}.retry.")
+
+    def group(self, lane: Reader) -> str:
+        """The consumer group that reads one lane, or the retry topics."""
         return f"{self.prefix}.{lane}"
+
+    def starts(self, group: str, topic: str, partition: int) -> str:
+        """How often the head of one partition was begun and never ended."""
+        return f"{self.prefix}:starts:{group}:{topic}:{partition}"
 
     def stream(self, client: str) -> str:
         """The reply stream of one client."""

@@ -32,7 +32,7 @@ def request_settings(retention_ms: int, limits: Limits) -> dict[str, str]:
 
 
 def dead_settings(retention_ms: int, limits: Limits) -> dict[str, str]:
-    """Settings of the dead-letter topic, which takes the largest request with its reasons added."""
+    """Settings of the dead-letter and the retry topics, which take the largest request with its reasons added."""
     return _settings(retention_ms, limits.max_request_bytes + SLACK_BYTES)
 
 

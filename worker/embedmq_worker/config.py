@@ -36,8 +36,12 @@ class Kafka(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Most records decoded before the device and the other lane get their turn."""
     commit_interval_ms: Annotated[int, Meta(ge=0, le=60_000)] = 200
     """Least time between two commits of one lane, in milliseconds; nothing is committed while nothing completes."""
+    metadata_max_age_ms: Annotated[int, Meta(ge=1_000)] = 300_000
+    """How soon partitions that were added to a topic are read, in milliseconds."""
     partitions: Positive = 8
-    """Partitions of the topics that the worker creates."""
+    """Partitions of the request topics that the worker creates."""
+    retry_partitions: Positive = 2
+    """Partitions of each retry topic that the worker creates."""
     replication: Positive = 3
     """Replicas of the topics that the worker creates, at most one per broker."""
     retention_ms: Annotated[int, Meta(ge=60_000)] = 7 * 24 * 3600 * 1000
@@ -57,6 +61,10 @@ class Redis(RedisConnection, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Most entries on one reply stream; a guard against clients that died."""
     max_entry_bytes: Annotated[int, Meta(ge=KIB)] = MIB
     """Most bytes of results grouped into one stream entry (one larger result is an entry of its own)."""
+    wait_replicas: Annotated[int, Meta(ge=0, le=16)] = 0
+    """How many replicas must have a batch of results before its requests count as answered."""
+    wait_replicas_ms: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
+    """How long to wait for them before the batch is written again, in milliseconds."""
 
 
 class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,6 +83,25 @@ class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often loading is tried when disk or network fail, before its requests are answered `model_unavailable`."""
     load_failure_s: Seconds = 60.0
     """How long requests for a model that could not be loaded are answered at once, before it is tried anew."""
+    retry_delays_s: Annotated[list[Annotated[int, Meta(ge=1, le=86_400)]], Meta(min_length=1, max_length=4)] = field(
+        default_factory=lambda: [10, 300]
+    )
+    """After which delays a request is tried again that failed for a reason that may pass, in seconds; the last one
+    repeats. Each is a topic of its own: all workers of a fleet should agree."""
+    max_waiting_for_model: Positive = 64
+    """How many requests of one partition of a shared topic wait here for models that are loading; further ones are
+    parked in the shortest retry topic, so that those behind them are read."""
+    guard_failures: Positive = 32
+    """How many requests to a model may fail one after the other (`processing_failed`, `model_unavailable`) before the
+    model is paused, instead of its topics being emptied into the dead letters."""
+    guard_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """Which part of the last `guard_window` requests to a model may fail before it is paused."""
+    guard_window: Annotated[int, Meta(ge=2, le=10_000)] = 200
+    """Over how many requests that part is taken."""
+    guard_pause_s: Seconds = 60.0
+    """How long a model is paused before one request is tried again, in seconds."""
+    blocked_loop_s: Seconds = 5.0
+    """How long the event loop may stand still before the log says what holds it up, in seconds."""
     max_batch_ms: Annotated[float, Meta(gt=0, le=60_000)] = 50.0
     """Device time that one batch may take, by the rate measured at load, in milliseconds."""
     max_batch_tokens: Positive = 16_384
