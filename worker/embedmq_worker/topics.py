@@ -35,13 +35,20 @@ def request_topics(config: Config, names: Names) -> dict[str, list[str]]:
     return found
 
 
+def retry_topics(config: Config, names: Names) -> list[str]:
+    """The topics of requests that are tried again, one for each delay."""
+    return list(dict.fromkeys(names.retry(delay_s) for delay_s in config.worker.retry_delays_s))
+
+
 def wanted(config: Config, names: Names) -> list[Topic]:
     """All topics that must exist before the worker subscribes."""
-    kafka = config.kafka
+    kafka, limits = config.kafka, config.limits
     requests = [topic for topics in request_topics(config, names).values() for topic in topics]
+    for_requests, for_dead = request_settings(kafka.retention_ms, limits), dead_settings(kafka.retention_ms, limits)
     return [
-        *(Topic(name, kafka.partitions, request_settings(kafka.retention_ms, config.limits)) for name in requests),
-        Topic(names.dead, 1, dead_settings(kafka.retention_ms, config.limits)),
+        *(Topic(name, kafka.partitions, for_requests) for name in requests),
+        *(Topic(name, kafka.retry_partitions, for_dead) for name in retry_topics(config, names)),
+        Topic(names.dead, 1, for_dead),
     ]
 
 
