@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from embedmq_schemas.codec import read_with
 from embedmq_schemas.limits import Limits
 
 CATALOGUE_TTL_S: Final = 90
@@ -83,9 +84,9 @@ def encode(entry: ModelEntry | WorkerStatus) -> bytes:
 
 def decode_model(value: bytes) -> ModelEntry:
     """Decode a catalogue entry, tolerantly; raises `msgspec.MsgspecError` when it is none."""
-    return msgspec.convert(_MODEL.decode(value), ModelEntry, from_attributes=True)
+    return msgspec.convert(read_with(_MODEL, value), ModelEntry, from_attributes=True)
 
 
 def decode_worker(value: bytes) -> WorkerStatus:
     """Decode a worker's status, tolerantly; raises `msgspec.MsgspecError` when it is none."""
-    return _WORKER.decode(value)
+    return read_with(_WORKER, value)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
 from embedmq_schemas.codes import Code
 from embedmq_schemas.requests import Embed, Request, Score
 from embedmq_schemas.results import Result
+
+_T_co = TypeVar("_T_co", covariant=True)
 
 Codec = Literal["json", "msgpack", "text"]
 
@@ -49,6 +51,18 @@ class Undecodable(ValueError):
         super().__init__(message)
         self.code: Code = code
         self.message = message
+
+
+class _Decoder(Protocol[_T_co]):
+    def decode(self, value: bytes, /) -> _T_co: ...
+
+
+def read_with(decoder: _Decoder[_T_co], value: bytes) -> _T_co:
+    """Decode bytes that may be anything; raises `msgspec.MsgspecError`, and nothing else, when they are not ours."""
+    try:
+        return decoder.decode(value)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def detect(content_type: bytes | None, value: bytes) -> Codec:

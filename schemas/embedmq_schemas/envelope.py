@@ -85,8 +85,8 @@ def _derive(
     """Complete a request's address as far as possible; a contradiction in it is returned as code and message."""
     own, lane = names.parse(record.topic) or (None, h.lane(found) or "interactive")
     tried = own is None and names.is_retry(record.topic)
-    if tried:
-        own = h.text(found, h.MODEL) or None
+    if tried and (frozen := h.text(found, h.MODEL)) is not None and is_model_name(frozen):
+        own = frozen
     id, id_fault = _derive_id(record, found, stated.id)
     model, model_fault = _derive_model(record, own, stated.model)
     reply, reply_fault = _derive_reply(found, stated.reply)
