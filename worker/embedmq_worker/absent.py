@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from embedmq_worker.config import Worker
-from embedmq_worker.jobs import Cost, Job
+from embedmq_worker.jobs import Cost, Job, deadline_unix_ms
+from embedmq_worker.progress import Progress
 from embedmq_worker.residency import Demand
 from embedmq_worker.room import NOTHING
 
@@ -23,6 +25,7 @@ class Absent:
     def __init__(self, settings: Worker) -> None:
         self._limit = Cost(settings.max_in_flight_bytes, settings.max_in_flight_items, settings.max_in_flight_tokens)
         self._jobs: dict[str, list[Job]] = {}
+        self._of: Counter[Progress] = Counter()
         self._held: dict[str, Cost] = {}
         self._soonest_unix_ms = float("inf")
         self._empty = asyncio.Event()
@@ -40,9 +43,17 @@ class Absent:
         """All that wait for a model, which is there now or will not be."""
         jobs = self._jobs.pop(model, [])
         self._held.pop(model, None)
+        self._of.subtract(job.progress for job in jobs)
+        self._of += Counter()  # those of which none is left are forgotten
         if not self._jobs:
             self._empty.set()
         return jobs
+
+    def take_first(self, model: str) -> list[Job]:
+        """The one that waits for longest, if there is one."""
+        jobs = self.take(model)
+        self.put(jobs[1:])
+        return jobs[:1]
 
     async def emptied(self) -> None:
         """Wait until nobody waits."""
@@ -57,6 +68,14 @@ class Absent:
         """How many requests wait for a model."""
         return len(self._jobs.get(model, ()))
 
+    def count_of(self, progress: Progress) -> int:
+        """How many of one partition wait, for any model."""
+        return self._of[progress]
+
+    def models(self) -> list[str]:
+        """What is waited for."""
+        return list(self._jobs)
+
     def demands(self) -> list[Demand]:
         """What waits, by model; its tokens are not counted yet."""
         return [Demand(model, jobs[0].arrived_s, 0) for model, jobs in self._jobs.items()]
@@ -67,6 +86,10 @@ class Absent:
         return _exceeds(mine, self._limit, MODEL_SHARE) or _exceeds(
             _sum(self._held.values()), self._limit, ABSENT_SHARE
         )
+
+    def clear(self) -> list[Job]:
+        """Drop and return everything."""
+        return self._remove(lambda _: True)
 
     def discard_revoked(self) -> list[Job]:
         """Drop and return what belongs to partitions that are no longer ours."""
@@ -86,6 +109,7 @@ class Absent:
     def _remove(self, gone: Callable[[Job], bool]) -> list[Job]:
         everything = [job for jobs in self._jobs.values() for job in jobs]
         self._jobs, self._held, self._soonest_unix_ms = {}, {}, float("inf")
+        self._of.clear()
         removed = [job for job in everything if gone(job)]
         out = {id(job) for job in removed}
         self.put([job for job in everything if id(job) not in out])
@@ -96,13 +120,8 @@ class Absent:
     def _count(self, job: Job) -> None:
         model = job.envelope.model
         self._held[model] = _sum([self._held.get(model, NOTHING), job.cost])
+        self._of[job.progress] += 1
         self._soonest_unix_ms = min(self._soonest_unix_ms, deadline_unix_ms(job))
-
-
-def deadline_unix_ms(job: Job) -> float:
-    """When a request is no longer wanted; never is infinite."""
-    deadline = job.request.deadline_unix_ms if job.request is not None else None
-    return float("inf") if deadline is None else deadline
 
 
 def _sum(costs: Iterable[Cost]) -> Cost:

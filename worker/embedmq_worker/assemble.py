@@ -12,6 +12,7 @@ from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES
 
 from embedmq_worker.absent import Absent
+from embedmq_worker.cancel import Cancellations
 from embedmq_worker.choose import Budget, Chooser, budget
 from embedmq_worker.config import Config, Worker
 from embedmq_worker.decode import Decoder
@@ -21,17 +22,22 @@ from embedmq_worker.engine import null
 from embedmq_worker.engine.checkpoint import expect, locate, size_bytes
 from embedmq_worker.engine.load import load
 from embedmq_worker.engine.seam import Engine, ModelFacts
+from embedmq_worker.forward import Forward
 from embedmq_worker.gather import Gather
+from embedmq_worker.guard import Guard
 from embedmq_worker.memory import budget_bytes
 from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import Metrics
+from embedmq_worker.pauses import Pauses
 from embedmq_worker.plan import Planner
 from embedmq_worker.redis_sink import RedisSink
 from embedmq_worker.residents import Residents
+from embedmq_worker.retry import Retries
 from embedmq_worker.road import Road
 from embedmq_worker.room import Room
 from embedmq_worker.source import Source
-from embedmq_worker.topics import request_topics
+from embedmq_worker.strays import Strays
+from embedmq_worker.topics import request_topics, retry_topics
 from embedmq_worker.waiting import Waiting
 from embedmq_worker.world import World
 
@@ -91,19 +97,44 @@ def assemble(
     budgets: dict[str, Budget] = {}
     room = Room(settings)
     meter = Meter(metrics, config.models, budgets)
-    decoder = Decoder(config, names, residents.facts)
+    retries = Retries(settings.retry_delays_s, names)
+    decoder = Decoder(config, names, residents.facts, retries.park)
     chooser = Chooser(settings.bulk_min_share, settings.max_batch_ms)
     waiting = Waiting(budgets, chooser, lambda model: residents.engine(model) is not None)
     budget_of = partial(_budget, settings)
-    gathering = Gather(decoder, residents, Absent(settings), waiting, room, meter, threads.tokenizers, budget_of)
+    gathering = Gather(
+        decoder=decoder,
+        residents=residents,
+        absent=Absent(settings),
+        waiting=waiting,
+        room=room,
+        meter=meter,
+        tokenizers=threads.tokenizers,
+        budget=budget_of,
+        pauses=Pauses(Guard(settings), meter),
+        retries=retries,
+        shared_topics=frozenset(names.shared(lane) for lane in LANES) | set(retry_topics(config, names)),
+        max_waiting=settings.max_waiting_for_model,
+    )
+    forward = Forward(
+        device=Device(threads.launcher, threads.collector),
+        residents=residents,
+        waiting=waiting,
+        gathering=gathering,
+        cancellations=Cancellations(world.redis, names),
+        retries=retries,
+        meter=meter,
+    )
     road = Road(
         sources=[],
         decoder=decoder,
+        strays=Strays(world.redis, names, config.models, retries),
+        retries=retries,
         gathering=gathering,
         residents=residents,
         room=room,
         waiting=waiting,
-        device=Device(threads.launcher, threads.collector),
+        forward=forward,
         delivery=Delivery(
             Planner(names, config.redis, config.limits, worker_id),
             RedisSink(world.redis, config.redis, metrics),

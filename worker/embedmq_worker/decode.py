@@ -17,11 +17,14 @@ from embedmq_worker.check import check, check_reply_topic
 from embedmq_worker.config import Config
 from embedmq_worker.cost import cost, held_bytes, items_that_fit
 from embedmq_worker.engine.seam import Ask, Fault, ModelFacts, Options
-from embedmq_worker.jobs import Cost, Job, Outcome
+from embedmq_worker.jobs import Cost, Ending, Job, Outcome, Stray
 from embedmq_worker.progress import Progress
 
 SHARED: Final = frozenset((None, lane) for lane in LANES)
 """What the names of the shared topics say."""
+
+REVISION_PARKS: Final = 30
+"""How often a request is parked whose revision is not served here: five minutes of a deploy, by the usual delay."""
 
 UNMET: Final = ModelFacts(dimensions=1_024, max_tokens=8_192)
 """What holding a request is taken to cost while its model was never loaded: generous, since it is corrected then."""
@@ -30,16 +33,25 @@ UNMET: Final = ModelFacts(dimensions=1_024, max_tokens=8_192)
 class Decoder:
     """Reads records for the models of one worker. It holds settings only; each call is a pure decision."""
 
-    def __init__(self, config: Config, names: Names, facts: Callable[[str], ModelFacts | None]) -> None:
-        """`facts` says what is known of a configured model: nothing before it was loaded for the first time."""
+    def __init__(
+        self,
+        config: Config,
+        names: Names,
+        facts: Callable[[str], ModelFacts | None],
+        park: Callable[[Job, Fault, float], Ending],
+    ) -> None:
+        """`facts` says what is known of a configured model: nothing before it was loaded for the first time. `park`
+        lays a request aside for another worker, as of a time in Unix milliseconds.
+        """
         self._limits = config.limits
         self._allowed = list(config.worker.reply_topics)
         self._names = names
         self._facts = facts
+        self._park = park
         self._models = frozenset(config.models)
         self._shared = frozenset(name for name, model in config.models.items() if model.shared)
 
-    def decode(self, found: ConsumerRecord, progress: Progress, now_s: float) -> Job | Outcome:
+    def decode(self, found: ConsumerRecord, progress: Progress, now_s: float) -> Job | Ending | Stray:
         """Decode and check one record; what is wrong with it becomes its outcome."""
         record = Record(
             found.topic, found.partition, found.offset, found.timestamp, found.key, found.value, found.headers
@@ -51,7 +63,9 @@ class Decoder:
             too_many = opened.code == "too_large" and len(record.value or b"") <= self._limits.max_request_bytes
             return fail(job, Fault(opened.code, opened.message), self._limits.max_items if too_many else None)
         envelope, request = opened
-        job = Job(record, progress, envelope, now_s, Cost(size), request)
+        job = Job(record, progress, envelope, now_s, Cost(size), request, alone=envelope.journey.alone)
+        if envelope.model not in self._models:
+            return Stray(job)
         fault = self._check_place(record, envelope) or self._check_reply(envelope)
         if fault is not None:
             return fail(job, fault)
@@ -61,14 +75,18 @@ class Decoder:
             return job
         return self.check(job, facts)
 
-    def check(self, job: Job, facts: ModelFacts) -> Job | Outcome:
+    def check(self, job: Job, facts: ModelFacts) -> Job | Ending:
         """Hold a job against what its model can do."""
         request, envelope, limits = job.request, job.envelope, self._limits
         if request is None:
             raise ValueError(f"request {envelope.id} was answered before")
-        options = check(request, envelope, facts, limits, time.time() * 1000)
+        now_unix_ms = time.time() * 1000
+        options = check(request, envelope, facts, limits, now_unix_ms)
         count = count_items(request)
         if isinstance(options, Fault):
+            elsewhere = options.code == "unsupported" and request.revision not in (None, facts.revision)
+            if elsewhere and envelope.journey.parked < REVISION_PARKS:
+                return self._park(job, options, now_unix_ms)
             return fail(job, options, limits.max_items if count > limits.max_items else None)
         fits = items_that_fit(request, options, facts, envelope, limits)
         if fits is not None:
@@ -88,9 +106,6 @@ class Decoder:
         return None if fits is None else fail(job, _too_large(len(job.prepared.tokens), fits), fits)
 
     def _check_place(self, record: Record, envelope: Envelope) -> Fault | None:
-        if envelope.model not in self._models:
-            known = ", ".join(sorted(self._models))
-            return Fault("unknown_model", f"no model {envelope.model!r} is served here; there are: {known}")
         if self._names.parse(record.topic) in SHARED and envelope.model not in self._shared:
             message = f"{envelope.model} has topics of its own, whose ACLs guard it: send the request there"
             return Fault("malformed", message)
@@ -119,6 +134,7 @@ def fail(job: Job, fault: Fault, fits: int | None = None) -> Outcome:
             code=fault.code,
             message=fault.message,
             retryable=CODES[fault.code].retryable,
+            attempts=envelope.journey.attempts + 1,
             meta=envelope.meta,
             item_ids=envelope.item_ids,
             fits=fits,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from embedmq_worker.decode import fail
 from embedmq_worker.engine.seam import Fault
-from embedmq_worker.jobs import Outcome
+from embedmq_worker.jobs import Ending, Outcome
 from embedmq_worker.meter import Meter
 from embedmq_worker.plan import Plan, Planner
 from embedmq_worker.redis_sink import RedisSink
@@ -22,17 +23,24 @@ class Delivery:
         self._topics = topics
         self._meter = meter
 
-    async def deliver(self, outcomes: Sequence[Outcome]) -> None:
-        """Write everything; what cannot be delivered leaves a dead letter, and the failure kept under its id."""
-        if not outcomes:
+    async def deliver(self, endings: Sequence[Ending]) -> None:
+        """Write everything; what cannot be delivered leaves a dead letter, and the failure kept under its id. A request
+        that fits no retry topic has failed.
+        """
+        if not endings:
             return
-        refused = await self._write(self._planner.plan(outcomes))
-        if refused:
-            await self._write(self._planner.undelivered(refused))
+        refused = await self._write(self._planner.plan(endings))
+        failed = [fail(ending.job, fault) for ending, fault in refused if not isinstance(ending, Outcome)]
+        if failed:
+            refused += await self._write(self._planner.plan(failed))
+        lost = [(ending, fault) for ending, fault in refused if isinstance(ending, Outcome)]
+        if lost:
+            await self._write(self._planner.undelivered(lost))
 
-    async def _write(self, plan: Plan) -> list[tuple[Outcome, Fault]]:
+    async def _write(self, plan: Plan) -> list[tuple[Ending, Fault]]:
         redis, topics = await asyncio.gather(
-            self._redis.write([*plan.streams, *plan.keeps]), self._topics.write([*plan.replies, *plan.dead])
+            self._redis.write([*plan.streams, *plan.keeps]),
+            self._topics.write([*plan.replies, *plan.dead, *plan.retries]),
         )
-        self._meter.buried(plan)
-        return redis + topics
+        self._meter.sent_on(plan)
+        return [*redis, *topics]

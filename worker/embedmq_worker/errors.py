@@ -11,6 +11,7 @@ WorkerError
 │   └── CheckpointTooLarge    more bytes than the memory budget can ever hold
 ├── CheckpointUnreachable     the hub or the disk did not answer: tried again             exit 3
 ├── OutOfMemory               the device had too little memory for a batch or a model
+├── DeviceLost                the device is broken: nothing more can be computed in this process
 └── Unreachable               Kafka or Redis did not answer or let us in                  exit 3
 """
 
@@ -71,6 +72,12 @@ class CheckpointUnreachable(WorkerError):
 
 class OutOfMemory(WorkerError):
     """The device, or the machine, had too little memory."""
+
+    retryable: ClassVar[bool] = True
+
+
+class DeviceLost(WorkerError):
+    """The device is broken, by what it was given or by itself: only a new process may get it back."""
 
     retryable: ClassVar[bool] = True
 

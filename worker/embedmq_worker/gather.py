@@ -14,17 +14,24 @@ from embedmq_worker.bisect import prepare_jobs
 from embedmq_worker.choose import Budget
 from embedmq_worker.decode import Decoder, fail
 from embedmq_worker.engine.seam import Fault, ModelFacts
-from embedmq_worker.jobs import Job, Outcome
+from embedmq_worker.errors import WorkerError
+from embedmq_worker.jobs import Ending, Job
 from embedmq_worker.meter import Meter
+from embedmq_worker.pauses import Pauses
 from embedmq_worker.progress import Progress
 from embedmq_worker.residents import Change, Failed, Loaded, Residents
+from embedmq_worker.retry import Retries
 from embedmq_worker.room import Room
 from embedmq_worker.waiting import Waiting
 
 
 @dataclass(slots=True)
 class Gather:
-    """Texts are cut into tokens where their model is resident; elsewhere they wait, untouched, until it is."""
+    """Texts are cut into tokens where their model is resident; elsewhere they wait, untouched, until it is.
+
+    So do those of a model that is paused. Where many models share a partition, one that is away must not hold up the
+    others: only `max_waiting` of one partition wait here, and further ones are parked in a retry topic.
+    """
 
     decoder: Decoder
     residents: Residents
@@ -34,15 +41,21 @@ class Gather:
     meter: Meter
     tokenizers: Executor
     budget: Callable[[ModelFacts], Budget]
+    pauses: Pauses
+    retries: Retries
+    shared_topics: frozenset[str]
+    """Those of several models: the shared ones, and the retry topics."""
+    max_waiting: int
     settled: asyncio.Lock = field(default_factory=asyncio.Lock)
     """To be held while jobs are on their way from `absent` to `waiting`, or to their answers."""
     _laid: asyncio.Event = field(default_factory=asyncio.Event)
+    abandoned: bool = False
     _held: dict[Progress, str] = field(default_factory=dict[Progress, str])
     """Partitions of which no more is read, and the absent models that too many wait for."""
 
-    async def gather(self, jobs: Sequence[Job]) -> list[Outcome]:
+    async def gather(self, jobs: Sequence[Job]) -> list[Ending]:
         """Prepare jobs for the device, or lay them aside; returns what became of those that cannot be computed."""
-        refused: list[Outcome] = []
+        refused: list[Ending] = []
         by_model: dict[str, list[Job]] = {}
         for job in jobs:
             by_model.setdefault(job.envelope.model, []).append(job)
@@ -58,41 +71,71 @@ class Gather:
         self.demand()
         return refused
 
-    def hold(self, job: Job) -> bool:
-        """Whether too many wait for its model to read one more; then no more is read of its partition for a while."""
+    def crowded(self, job: Job) -> bool:
+        """Whether too many wait for its model, or of its partition, to let one more wait."""
         model = job.envelope.model
-        if self.residents.engine(model) is None and self.absent.full(model):
+        if not self._is_absent(model):
+            return False
+        full_partition = self._shares(job) and self.absent.count_of(job.progress) >= self.max_waiting
+        return full_partition or self.absent.full(model)
+
+    def turn_away(self, job: Job) -> Ending | None:
+        """Park a job that there is no room to wait for, so that those behind it are read. In a topic of its model's own
+        there is nothing else behind it: None, and no more is read of its partition for a while.
+        """
+        if not self._shares(job):
             self._hold(job)
-            return True
-        return False
+            return None
+        fault = Fault("model_unavailable", f"{job.envelope.model} is not in memory, and many wait for it")
+        return self.retries.park(job, fault, time.time() * 1000)
 
     def lay_aside(self, job: Job) -> bool:
         """Let a job wait for its model if that is not in memory; whether it does."""
-        if not self._is_absent(job.envelope.model):
+        if self.abandoned or not self._is_absent(job.envelope.model):
             return False
         self._lay_aside(job)
         return True
 
-    async def take_up(self, change: Change) -> list[Outcome]:
+    async def take_up(self, change: Change) -> list[Ending]:
         """Gather what waited for a model that is there now; answer it when the model does not come."""
         model = change.model
         if isinstance(change, Loaded):
             self.meter.loaded(model, change.facts, change.load_s)
             self.waiting.budgets[model] = self.budget(change.facts)
             self.waiting.poke()
-            taken = self.absent.take(model)
-            self._release()
-            sound, refused = self._check(taken, change.facts)
-            return refused + await self.gather(sound)
+            return await self.resume()
         if isinstance(change, Failed):
-            lost = [*self.absent.take(model), *self.waiting.withdraw(model)]
-            self._release()
-            self.meter.unavailable(model, change.error, len(lost))
-            self.demand()
-            return [fail(job, Fault("model_unavailable", str(change.error))) for job in lost]
+            return self._give_up(model, change.error)
         self.meter.evicted(model)
+        self.absent.put(self.waiting.set_aside(model))  # where they learn of their deadlines
         self.demand()
         return []
+
+    async def resume(self) -> list[Ending]:
+        """Gather all that waits for models which are there, and of a paused model one request, to see how it goes."""
+        endings: list[Ending] = []
+        for model in self.absent.models():
+            if self.residents.engine(model) is None:
+                continue
+            if not self.pauses.holds(model):
+                jobs = self.absent.take(model)
+            else:
+                jobs = self.absent.take_first(model) if self.pauses.admits(model) else []
+            self._release()
+            if jobs := self._ours(jobs):
+                endings += await self._prepare(model, jobs)
+        self.demand()
+        return endings
+
+    async def resumption(self) -> None:
+        """Wait until a pause is over."""
+        await self.pauses.ended()
+
+    def observe(self, model: str, *, failed: bool) -> None:
+        """Count a finished request. What waits for a model that fails too often lies aside until it does not."""
+        if self.pauses.observe(model, failed=failed):
+            self.absent.put(self.waiting.set_aside(model))
+            self.demand()
 
     async def lateness(self) -> None:
         """Wait until something that waits for its model may be past its deadline."""
@@ -101,7 +144,7 @@ class Gather:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._laid.wait(), None if left_ms == float("inf") else left_ms / 1000)
 
-    def expire(self) -> list[Outcome]:
+    def expire(self) -> list[Ending]:
         """Answer what is past its deadline while it waits for its model."""
         late = self.absent.expire(time.time() * 1000)
         self._release()
@@ -110,10 +153,14 @@ class Gather:
 
     def demand(self) -> None:
         """Say what waits, so that the models for it are loaded."""
-        self.residents.demand([*self.absent.demands(), *self.waiting.demands()])
+        found = [*self.absent.demands(), *self.waiting.demands()]
+        self.residents.demand([demand for demand in found if not self.pauses.blocks(demand.model)])
 
     async def close(self) -> None:
         """Nothing more is decoded: wait until every model that is waited for has come, or has failed."""
+        for model in self.absent.models():
+            if self.pauses.holds(model):  # nobody waits for the end of a pause: others read them again
+                self._discard(self.absent.take(model))
         closed = False
         while not closed:
             await self.absent.emptied()
@@ -121,16 +168,49 @@ class Gather:
                 if closed := self.absent.empty:
                     self.waiting.close()
 
+    def abandon(self) -> None:
+        """Nothing more will be computed: what waits is read again by others."""
+        self.abandoned = True
+        self._discard([*self.waiting.clear(), *self.absent.clear()])
+        self.waiting.close()
+
     def discard_revoked(self) -> None:
         """A partition is no longer ours: drop what of it waits, so that only its new owner computes it."""
         self._discard([*self.waiting.discard_revoked(), *self.absent.discard_revoked()])
         self._release()
         self.demand()
 
-    async def _tokenize(self, model: str, jobs: list[Job]) -> list[Outcome]:
+    async def _prepare(self, model: str, jobs: list[Job]) -> list[Ending]:
+        """Hold what waited for its model against what the model can do, and cut it into tokens."""
+        facts = self.residents.facts(model)
+        sound, refused = self._check(jobs, facts) if facts is not None else (jobs, [])
+        return refused + (await self._tokenize(model, sound) if sound else [])
+
+    def _give_up(self, model: str, error: WorkerError) -> list[Ending]:
+        """A model cannot be loaded: answer those who wait, or try again later where that may help. The guard stops this
+        before all are dead letters; the others wait on.
+        """
+        waiting = [*self.absent.take(model), *self.waiting.withdraw(model)]
+        self.meter.unavailable(model, error, len(waiting))
+        endings: list[Ending] = []
+        fault, now_ms = Fault("model_unavailable", str(error)), time.time() * 1000
+        if self.pauses.holds(model) and self.pauses.admits(model):
+            self.pauses.observe(model, failed=True)
+        while waiting and not self.pauses.holds(model):
+            job = waiting.pop(0)
+            endings.append(self.retries.again(job, fault, now_ms) if error.retryable else fail(job, fault))
+            self.pauses.observe(model, failed=True)
+        for job in waiting:
+            begin_anew(job)
+        self.absent.put(waiting)
+        self._release()
+        self.demand()
+        return endings
+
+    async def _tokenize(self, model: str, jobs: list[Job]) -> list[Ending]:
         before = [job.cost for job in jobs]
         with self.residents.hold(model) as engine:
-            refused = await prepare_jobs(engine, jobs, self.tokenizers)
+            refused: list[Ending] = list(await prepare_jobs(engine, jobs, self.tokenizers))
             facts = engine.facts
         for job, cost in zip(jobs, before, strict=True):
             self.room.change(cost, job.cost, job.envelope.lane)
@@ -140,7 +220,12 @@ class Gather:
         return refused
 
     def _is_absent(self, model: str) -> bool:
-        return self.residents.engine(model) is None or self.absent.count(model) > 0  # those before it come first
+        if self.residents.engine(model) is None or self.pauses.holds(model):
+            return True
+        return self.absent.count(model) > 0  # those before it come first
+
+    def _shares(self, job: Job) -> bool:
+        return job.record.topic in self.shared_topics
 
     def _lay_aside(self, job: Job) -> None:
         """Let a job wait for its model; where too many do, no more is read of the partition that brought it."""
@@ -149,7 +234,8 @@ class Gather:
             self.meter.absent(model)
         self.absent.put([job])
         self._laid.set()
-        if self.absent.full(model):
+        self.pauses.poke(model)
+        if self.absent.full(model) and not self._shares(job):
             self._hold(job)
 
     def _hold(self, job: Job) -> None:
@@ -159,14 +245,13 @@ class Gather:
     def _release(self) -> None:
         """Have partitions read again whose models are there now, or are not waited for by too many any more."""
         for progress, model in list(self._held.items()):
-            if progress.revoked or self.residents.engine(model) is not None or not self.absent.full(model):
+            if progress.revoked or not self._is_absent(model) or not self.absent.full(model):
                 progress.held = False
                 del self._held[progress]
 
-    def _check(self, jobs: Sequence[Job], facts: ModelFacts) -> tuple[list[Job], list[Outcome]]:
-        """Hold what waited for a model's first load against what the model can do."""
+    def _check(self, jobs: Sequence[Job], facts: ModelFacts) -> tuple[list[Job], list[Ending]]:
         sound: list[Job] = []
-        refused: list[Outcome] = []
+        refused: list[Ending] = []
         for job in jobs:
             before = job.cost
             checked = job if job.checked else self.decoder.check(job, facts)
@@ -179,19 +264,25 @@ class Gather:
 
     def _ours(self, jobs: list[Job]) -> list[Job]:
         """Those whose partitions were not taken away meanwhile; the others are dropped."""
-        lost = [job for job in jobs if job.progress.revoked]
+        lost = jobs if self.abandoned else [job for job in jobs if job.progress.revoked]
         if not lost:
             return jobs
         self._discard(lost)
-        return [job for job in jobs if not job.progress.revoked]
+        return [] if self.abandoned else [job for job in jobs if not job.progress.revoked]
 
     def _discard(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self.room.leave(job.cost, job.envelope.lane)
 
 
-def _without(jobs: list[Job], refused: Sequence[Outcome]) -> list[Job]:
+def begin_anew(job: Job) -> None:
+    """Forget what was computed of a job: it waits again, and is computed from its first item on."""
+    if job.encoded:
+        job.remaining, job.encoded = len(job.prepared.tokens), []
+
+
+def _without(jobs: list[Job], refused: Sequence[Ending]) -> list[Job]:
     if not refused:
         return jobs
-    gone = {id(outcome.job) for outcome in refused}
+    gone = {id(ending.job) for ending in refused}
     return [job for job in jobs if id(job) not in gone]

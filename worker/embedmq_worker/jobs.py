@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from embedmq_schemas.envelope import Envelope, Record
+from embedmq_schemas.journey import Journey
 from embedmq_schemas.requests import Request
 from embedmq_schemas.results import Result
 from msgspec import Struct
 
-from embedmq_worker.engine.seam import Encoded, Options, Prepared
+from embedmq_worker.engine.seam import Encoded, Fault, Options, Prepared
 from embedmq_worker.progress import Progress
 
 
@@ -24,7 +25,8 @@ class Cost(Struct, frozen=True, gc=False):
 class Job(Struct, eq=False, gc=False):
     """One record on its way: `remaining` items still lack a vector; `encoded` has what is there, by first item.
 
-    `checked` says whether the request was held against its model's facts, which are known once the model was loaded.
+    `checked` says whether the request was held against its model's facts, which are known once the model was loaded;
+    `alone` that it may break the device, and gets a batch of its own.
     """
 
     record: Record
@@ -36,6 +38,7 @@ class Job(Struct, eq=False, gc=False):
     options: Options = Options()
     prepared: Prepared = Prepared([], None, [], {})
     checked: bool = False
+    alone: bool = False
     remaining: int = 0
     encoded: list[tuple[int, Encoded]] = []  # msgspec copies an empty list for each instance
     tokenize_ms: float = 0.0
@@ -60,9 +63,56 @@ class Batch(Struct, frozen=True, eq=False):
     items: int
     tokens: int
 
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else may be on the device: such a batch is of one job only."""
+        return self.parts[0].job.alone
+
 
 class Outcome(Struct, frozen=True, eq=False, gc=False):
     """A finished request and what its caller gets."""
 
     job: Job
     result: Result
+
+
+class Retry(Struct, frozen=True, eq=False, gc=False):
+    """A request that goes to the retry topic of `delay_s`, with the reason and what is written on it."""
+
+    job: Job
+    fault: Fault
+    journey: Journey
+    delay_s: int
+
+
+class Stray(Struct, frozen=True, eq=False, gc=False):
+    """A request for a model that this worker does not have; another may."""
+
+    job: Job
+
+
+Ending = Outcome | Retry
+"""How a request leaves this worker."""
+
+
+class Load(Struct, eq=False):
+    """What was decoded together: jobs, strays, and what has ended at once."""
+
+    jobs: list[Job] = []
+    strays: list[Job] = []
+    endings: list[Ending] = []
+
+    def add(self, found: Job | Ending | Stray) -> None:
+        """Put one record where it belongs."""
+        if isinstance(found, Job):
+            self.jobs.append(found)
+        elif isinstance(found, Stray):
+            self.strays.append(found.job)
+        else:
+            self.endings.append(found)
+
+
+def deadline_unix_ms(job: Job) -> float:
+    """When a request is no longer wanted; never is infinite."""
+    deadline = job.request.deadline_unix_ms if job.request is not None else None
+    return float("inf") if deadline is None else deadline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from embedmq_schemas.requests import Lane
@@ -10,7 +11,7 @@ from embedmq_schemas.results import Failed
 
 from embedmq_worker.choose import Budget
 from embedmq_worker.engine.seam import ModelFacts
-from embedmq_worker.jobs import Batch, Job, Outcome
+from embedmq_worker.jobs import Batch, Ending, Job, Outcome
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.plan import Plan
 
@@ -101,13 +102,15 @@ class Meter:
             },
         )
 
-    def delivered(self, outcomes: Sequence[Outcome], deliver_s: float) -> None:
+    def delivered(self, endings: Sequence[Ending], deliver_s: float) -> None:
         """Outcomes were acknowledged."""
         self._metrics.observe("deliver_seconds", deliver_s)
         counts: dict[tuple[str, str, str], int] = {}
-        for outcome in outcomes:
-            envelope = outcome.job.envelope
-            code = outcome.result.code if isinstance(outcome.result, Failed) else "ok"
+        for ending in endings:
+            if not isinstance(ending, Outcome):
+                continue
+            envelope, result = ending.job.envelope, ending.result
+            code = result.code if isinstance(result, Failed) else "ok"
             # a model nobody serves would make a label of whatever was sent
             model = envelope.model if envelope.model in self._models else ""
             key: tuple[str, str, str] = (model, envelope.lane, code)
@@ -115,8 +118,32 @@ class Meter:
         for key, count in counts.items():
             self._metrics.count("requests_total", count, *key)
 
-    def buried(self, plan: Plan) -> None:
-        """Dead letters were acknowledged."""
+    def sent_on(self, plan: Plan) -> None:
+        """Dead letters, and requests that are tried again, were acknowledged."""
         for write in plan.dead:
             self._metrics.count("dead_letters_total", 1, write.code)
-            log.warning("dead_letter", extra={"id": write.outcome.result.id, "code": write.code})
+            log.warning("dead_letter", extra={"id": write.ending.job.envelope.id, "code": write.code})
+        counts = Counter((write.topic, write.code) for write in plan.retries)
+        for (topic, code), count in counts.items():
+            self._metrics.count("retries_total", count, code)
+            log.info("tried_again", extra={"topic": topic, "code": code, "requests": count})
+
+    def paused(self, model: str, pause_s: float) -> None:
+        """A model failed so often that no more of its requests are run for a while."""
+        self._metrics.set("model_paused", 1, model)
+        remedy = "see why it fails (processing_failed, model_not_loaded); its requests wait in Kafka"
+        log.error("model_paused", extra={"model": model, "pause_s": round(pause_s, 3), "remedy": remedy})
+
+    def resumed(self, model: str) -> None:
+        """One request of a paused model went well."""
+        self._metrics.set("model_paused", 0, model)
+        log.warning("model_resumed", extra={"model": model})
+
+    def unrun(self, id: str, topic: str, partition: int, deaths: int) -> None:
+        """A request is failed without being run: the process died too often with it first in its partition."""
+        place = {"topic": topic, "partition": partition, "deaths": deaths}
+        log.error("request_not_run", extra={"id": id, **place})
+
+    def device_lost(self, error: Exception, requests: int) -> None:
+        """The device is broken: its requests are sent on to be run alone, and the worker ends."""
+        log.critical("device_lost", extra={"error": f"{type(error).__name__}: {error}", "requests": requests})

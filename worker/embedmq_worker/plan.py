@@ -9,7 +9,7 @@ from typing import Literal
 from embedmq_schemas import headers as h
 from embedmq_schemas.codec import CONTENT_TYPES, encode_result, join_results
 from embedmq_schemas.codes import exception_name, find
-from embedmq_schemas.envelope import Record
+from embedmq_schemas.journey import place, send_on
 from embedmq_schemas.limits import Limits
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import StreamReply, TopicReply
@@ -20,7 +20,7 @@ from embedmq_worker.config import Redis
 from embedmq_worker.cost import fewer_that_fit
 from embedmq_worker.decode import fail
 from embedmq_worker.engine.seam import Fault
-from embedmq_worker.jobs import Outcome
+from embedmq_worker.jobs import Ending, Outcome, Retry
 
 
 class StreamWrite(Struct, frozen=True, eq=False):
@@ -43,7 +43,7 @@ class KeepWrite(Struct, frozen=True, eq=False):
 
 
 class TopicWrite(Struct, frozen=True, eq=False):
-    """Produce one record: a reply, or a dead letter."""
+    """Produce one record: a reply, a dead letter, or a request that is tried again."""
 
     topic: str
     partition: int | None
@@ -51,10 +51,10 @@ class TopicWrite(Struct, frozen=True, eq=False):
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
     timestamp_ms: int | None
-    outcome: Outcome
-    kind: Literal["reply", "dead"]
+    ending: Ending
+    kind: Literal["reply", "dead", "retry"]
     code: str = ""
-    """Why a dead letter is one."""
+    """Why a dead letter is one, or what is tried again failed."""
 
 
 class Plan(Struct, frozen=True):
@@ -64,6 +64,7 @@ class Plan(Struct, frozen=True):
     keeps: list[KeepWrite]
     replies: list[TopicWrite]
     dead: list[TopicWrite]
+    retries: list[TopicWrite]
 
 
 class Planner:
@@ -75,11 +76,17 @@ class Planner:
         self._limits = limits
         self._source = f"{names.prefix}/worker/{worker_id}".encode()
 
-    def plan(self, outcomes: Sequence[Outcome]) -> Plan:
-        """Each outcome goes to its reply, to its key if that is wished, and to the dead letters if its code says so."""
-        plan = Plan([], [], [], [])
+    def plan(self, endings: Sequence[Ending]) -> Plan:
+        """Each outcome goes to its reply, to its key if that is wished, and to the dead letters if its code says so.
+
+        What is tried again goes to its retry topic.
+        """
+        plan = Plan([], [], [], [], [])
         streams: defaultdict[str, list[tuple[bytes, Outcome]]] = defaultdict(list)
-        for computed in outcomes:
+        for computed in endings:
+            if isinstance(computed, Retry):
+                plan.retries.append(self._retry(computed))
+                continue
             envelope = computed.job.envelope
             outcome, value = self._bound(computed, encode_result(computed.result, envelope.codec))
             if isinstance(envelope.reply, StreamReply):
@@ -89,7 +96,7 @@ class Planner:
                 plan.replies.append(self._reply(outcome, envelope.reply, value))
             if ttl_s := self._keep_s(outcome):
                 plan.keeps.append(self._keep(outcome, value, ttl_s, replace=not isinstance(outcome.result, Failed)))
-            if (reason := _grave(outcome.result)) is not None:
+            if (reason := grave(outcome.result)) is not None:
                 plan.dead.append(self.dead(outcome, *reason))
         for client, results in streams.items():
             plan.streams.extend(self._entries(self._names.stream(client), results))
@@ -100,10 +107,10 @@ class Planner:
 
         A request that failed before keeps its first reason, and has its dead letter already if that was to have one.
         """
-        plan = Plan([], [], [], [])
+        plan = Plan([], [], [], [], [])
         for outcome, fault in writes:
             envelope, failed = outcome.job.envelope, outcome.result
-            if _grave(failed) is None:
+            if grave(failed) is None:
                 plan.dead.append(self.dead(outcome, fault.code, fault.message))
             if not isinstance(failed, Failed):
                 failed = Failed(
@@ -122,15 +129,26 @@ class Planner:
     def dead(self, outcome: Outcome, code: str, message: str) -> TopicWrite:
         """The record as it came, value and headers untouched, the reason added in headers.
 
-        Of a record that was buried before, the first place and id stay; the new reason comes last, where it counts.
+        What is said last counts. The first place is that of the record, unless it was tried before: on a retry topic
+        workers have written where it was read first, anywhere else that could be anybody's claim.
         """
         record, envelope = outcome.job.record, outcome.job.envelope
-        place = [*_place(record), (h.ID, envelope.id.encode()), (h.LANE, envelope.lane.encode())]
-        first = [(name, value) for name, value in place if h.last(record.headers, name) is None]
-        headers = [*record.headers, *first, *_reason(code, message)]
+        first = [] if self._tried(outcome) else place(record)
+        attempts = envelope.journey.attempts + 1
+        named = [(h.ID, envelope.id.encode()), (h.LANE, envelope.lane.encode()), (h.ATTEMPT, str(attempts).encode())]
+        headers = [*record.headers, *first, *named, *_reason(code, message)]
         # a record needs a key or a value to be produced at all
         key = record.key if record.value is not None or record.key is not None else b""
         return TopicWrite(self._names.dead, None, key, record.value, headers, None, outcome, "dead", code)
+
+    def _retry(self, retry: Retry) -> TopicWrite:
+        record = retry.job.record
+        headers = send_on(record, retry.job.envelope, retry.journey, tried=self._tried(retry))
+        topic = self._names.retry(retry.delay_s)
+        return TopicWrite(topic, None, record.key, record.value, headers, None, retry, "retry", retry.fault.code)
+
+    def _tried(self, ending: Ending) -> bool:
+        return self._names.is_retry(ending.job.record.topic)
 
     def _entries(self, key: str, results: list[tuple[bytes, Outcome]]) -> list[StreamWrite]:
         """Group a client's results into entries of bounded size; a larger single result is an entry of its own."""
@@ -183,7 +201,8 @@ class Planner:
         carried = ((name, h.last(job.record.headers, name)) for name in (h.CORRELATION_ID, h.TRACEPARENT, h.TRACESTATE))
         headers += [(name, value) for name, value in carried if value is not None]
         key = (reply.key if reply.key is not None else result.id).encode()
-        return TopicWrite(reply.topic, reply.partition, key, value, headers, job.record.timestamp_ms, outcome, "reply")
+        asked_ms = job.envelope.journey.first_seen_unix_ms or job.record.timestamp_ms
+        return TopicWrite(reply.topic, reply.partition, key, value, headers, asked_ms, outcome, "reply")
 
 
 def _kind(result: Result) -> str:
@@ -192,22 +211,13 @@ def _kind(result: Result) -> str:
     return "embedded" if isinstance(result, Embedded) else "scored"
 
 
-def _grave(result: Result) -> tuple[str, str] | None:
+def grave(result: Result) -> tuple[str, str] | None:
     """Code and message, if a result is to be a dead letter: by its code, or when the device failed on every item."""
     if isinstance(result, Failed):
         facts = find(result.code)
         return (result.code, result.message) if facts is not None and facts.dead_letter else None
     failed = [failure for failure in result.failures if failure.code == "processing_failed"]
     return (failed[0].code, failed[0].message) if failed and len(failed) == result.count else None
-
-
-def _place(record: Record) -> list[tuple[str, bytes]]:
-    return [
-        (h.FIRST_SEEN, str(record.timestamp_ms).encode()),
-        (h.DLT_TOPIC, record.topic.encode()),
-        (h.DLT_PARTITION, record.partition.to_bytes(4, "big")),
-        (h.DLT_OFFSET, record.offset.to_bytes(8, "big")),
-    ]
 
 
 def _reason(code: str, message: str) -> list[tuple[str, bytes]]:

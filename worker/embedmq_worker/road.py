@@ -15,20 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from embedmq_worker.absent import deadline_unix_ms
-from embedmq_worker.answer import answer
-from embedmq_worker.bisect import Relief, encode_parts
-from embedmq_worker.decode import Decoder, fail
+from aiokafka import ConsumerRecord
+
+from embedmq_worker.decode import Decoder
 from embedmq_worker.delivery import Delivery
-from embedmq_worker.device import Device
-from embedmq_worker.engine.seam import Fault, ModelFacts
+from embedmq_worker.forward import Forward
 from embedmq_worker.gather import Gather
-from embedmq_worker.jobs import Batch, Job, Outcome
+from embedmq_worker.jobs import Batch, Ending, Job, Load, Stray
 from embedmq_worker.meter import Meter
 from embedmq_worker.progress import Progress
 from embedmq_worker.residents import Lease, Residents
+from embedmq_worker.retry import Retries
 from embedmq_worker.room import Room
 from embedmq_worker.source import Source
+from embedmq_worker.strays import Strays
 from embedmq_worker.waiting import Waiting
 
 FINISHED_BATCHES = 2
@@ -43,17 +43,19 @@ class Road:
 
     sources: Sequence[Source]
     decoder: Decoder
+    strays: Strays
+    retries: Retries
     gathering: Gather
     residents: Residents
     room: Room
     waiting: Waiting
-    device: Device
+    forward: Forward
     delivery: Delivery
     meter: Meter
     commit_interval_s: float
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a model has come or gone."""
-    finished: asyncio.Queue[list[Outcome] | None] = field(default_factory=lambda: asyncio.Queue(FINISHED_BATCHES))
+    finished: asyncio.Queue[list[Ending] | None] = field(default_factory=lambda: asyncio.Queue(FINISHED_BATCHES))
 
     async def run(self) -> None:
         """Run until the sources end; what they have read is delivered and committed first."""
@@ -61,7 +63,7 @@ class Road:
             commits = [stages.create_task(self.commit(source)) for source in self.sources]
             delivering = stages.create_task(self.deliver())
             encoding = stages.create_task(self.encode())
-            aside = [stages.create_task(self.admit()), stages.create_task(self.expire())]
+            aside = [stages.create_task(stage) for stage in (self.admit(), self.resume(), self.expire())]
             async with asyncio.TaskGroup() as decoding:
                 for source in self.sources:
                     decoding.create_task(self.decode(source))
@@ -75,51 +77,61 @@ class Road:
             for source in self.sources:
                 source.finish()
             await asyncio.gather(*commits)
+        if self.forward.lost is not None:
+            raise self.forward.lost
 
     async def decode(self, source: Source) -> None:
         """Turn records into jobs, as many as there is room for; what is wrong with one becomes its outcome."""
         async for records in source.read():
             now_s = time.monotonic()
-            jobs: list[Job] = []
-            refused: list[Outcome] = []
-            passed: set[Progress] = set()
+            read, later = Load(), set[Progress]()
             for progress, record in records:
-                if progress.revoked or progress in passed:
+                if progress.revoked or progress in later or self.gathering.abandoned:
                     continue  # another worker has it now, or it is read again
-                decoded = self.decoder.decode(record, progress, now_s)
-                job = decoded if isinstance(decoded, Job) else decoded.job
-                lane = job.envelope.lane
-                if isinstance(decoded, Job) and self.gathering.hold(decoded):
-                    source.put_back(progress, record.offset)
-                    passed.add(progress)
+                found = self._open(source, progress, record, now_s)
+                if found is None:
+                    later.add(progress)
                     continue
-                if not self.room.enter(job.cost, lane):
-                    await self.gather(jobs, refused)
-                    jobs, refused = [], []
-                    await self.room.wait(job.cost, lane)
-                    if progress.revoked:
-                        self.room.leave(job.cost, lane)
-                        continue
-                progress.start(record.offset)
-                if not isinstance(decoded, Job):
-                    refused.append(decoded)
-                elif not self.gathering.lay_aside(decoded):
-                    jobs.append(decoded)
+                job = found if isinstance(found, Job) else found.job
+                if not self.room.enter(job.cost, job.envelope.lane):
+                    await self.gather(read)
+                    read = Load()
+                    await self.room.wait(job.cost, job.envelope.lane)
+                if progress.revoked or progress.start(record.offset) is False:
+                    self.room.leave(job.cost, job.envelope.lane)
+                elif not (isinstance(found, Job) and self.gathering.lay_aside(found)):
+                    read.add(found)
             self.meter.read(source.lane, len(records))
-            await self.gather(jobs, refused)
+            await self.gather(read)
             # What is buffered is read without a pause: let the device start on this while the next is decoded.
             await asyncio.sleep(0)
+
+    def _open(
+        self, source: Source, progress: Progress, record: ConsumerRecord, now_s: float
+    ) -> Job | Ending | Stray | None:
+        """Decode one record; None if its partition is to be read on from it later."""
+        found = self.decoder.decode(record, progress, now_s)
+        if not isinstance(found, Job):
+            return found
+        if self.gathering.crowded(found):
+            turned_away = self.gathering.turn_away(found)
+            if turned_away is None:
+                source.put_back(progress, record.offset)
+            return turned_away
+        return found
 
     def revoke(self) -> None:
         """Partitions are no longer ours: drop what of them waits, and what it held up may be read again."""
         self.gathering.discard_revoked()
         self._release()
 
-    async def gather(self, jobs: list[Job], refused: list[Outcome]) -> None:
+    async def gather(self, read: Load) -> None:
         """Cut texts into tokens and let them wait for the device; refusals go straight to delivery."""
-        refused += await self.gathering.gather(jobs)
-        if refused:
-            await self.finished.put(refused)
+        endings = read.endings + await self.gathering.gather(read.jobs)
+        if read.strays:
+            endings += await self.strays.settle(read.strays)
+        if endings:
+            await self.finished.put(endings)
 
     async def admit(self) -> None:
         """Whenever a model has come, gone or failed, take up the requests that waited for it."""
@@ -128,6 +140,13 @@ class Road:
             async with self.gathering.settled:
                 await self._settle(await self.gathering.take_up(change))
             self.changed.set()
+
+    async def resume(self) -> None:
+        """Whenever the pause of a model is over, try one of its requests, and go on with all when that went well."""
+        while True:
+            await self.gathering.resumption()
+            async with self.gathering.settled:
+                await self._settle(await self.gathering.resume())
 
     async def expire(self) -> None:
         """Answer what no one waits for any more while it waits for its model."""
@@ -145,9 +164,12 @@ class Road:
                 batch = await self.waiting.take()
                 if batch is None:
                     return
-                launched = asyncio.Event()
-                task = computing.create_task(self._compute(batch, self.residents.lease(batch.model), launched))
-                task.add_done_callback(lambda _: slots.release())
+                lease, launched = self.residents.lease(batch.model), asyncio.Event()
+                taken = BATCHES_ON_DEVICE if batch.alone else 1
+                for _ in range(taken - 1):
+                    await slots.acquire()
+                task = computing.create_task(self._compute(batch, lease, launched))
+                task.add_done_callback(partial(_release, slots, taken))
                 await launched.wait()
                 self.gathering.demand()
 
@@ -155,20 +177,21 @@ class Road:
         """Deliver what is finished, several batches in one go when they wait; only then are their offsets complete."""
         ended = False
         while not ended:
-            outcomes: list[Outcome] = []
+            endings: list[Ending] = []
             found = await self.finished.get()
             while found is not None:
-                outcomes += found
+                endings += found
                 if self.finished.empty():
                     break
                 found = self.finished.get_nowait()
             ended = found is None
             start_s = time.perf_counter()
-            await self.delivery.deliver(outcomes)
-            for outcome in outcomes:
-                outcome.job.progress.complete(outcome.job.record.offset)
-                self.room.leave(outcome.job.cost, outcome.job.envelope.lane)
-            self.meter.delivered(outcomes, time.perf_counter() - start_s)
+            await self.delivery.deliver(endings)
+            for ending in endings:
+                job = ending.job
+                job.progress.complete(job.record.offset)
+                self.room.leave(job.cost, job.envelope.lane)
+            self.meter.delivered(endings, time.perf_counter() - start_s)
             for source in self.sources:
                 source.wake.set()
 
@@ -182,10 +205,10 @@ class Road:
                 await asyncio.sleep(self.commit_interval_s)
         await source.commit_last()
 
-    async def _settle(self, refused: list[Outcome]) -> None:
+    async def _settle(self, endings: list[Ending]) -> None:
         """Pass on what became of requests that waited for their models; what they held up may be read again."""
-        if refused:
-            await self.finished.put(refused)
+        if endings:
+            await self.finished.put(endings)
         self._release()
 
     def _release(self) -> None:
@@ -193,43 +216,16 @@ class Road:
             source.released.set()
 
     async def _compute(self, batch: Batch, lease: Lease, launched: asyncio.Event) -> None:
-        """Compute one batch, less what nobody waits for any more, and pass on the jobs that it finishes."""
-        with lease as engine:
-            now_s, now_ms = time.monotonic(), time.time() * 1000
-            late = [part.job for part in batch.parts if part.start == 0 and deadline_unix_ms(part.job) <= now_ms]
-            if late:
-                await self.finished.put([self._expire(job) for job in late])
-                batch = without(batch, late)
-            for part in batch.parts:
-                job = part.job
-                job.queue_ms = job.queue_ms or round((now_s - job.arrived_s) * 1000 - job.tokenize_ms, 3)
-            if batch.parts:
-                relief = Relief(
-                    partial(self.residents.make_room, batch.model), partial(self.meter.relieved, batch.model)
-                )
-                start_s = time.perf_counter()
-                await encode_parts(self.device, engine, batch.parts, relief, launched.set)
-                self.meter.encoded(batch, time.perf_counter() - start_s)
-                await self.finished.put(self._finish(batch, engine.facts))
-            launched.set()
-
-    def _finish(self, batch: Batch, facts: ModelFacts) -> list[Outcome]:
-        """The outcomes of those jobs whose last part this was; another batch may hold another part of them."""
-        jobs = {id(part.job): part.job for part in batch.parts}.values()
-        done = [job for job in jobs if job.remaining == 0 and not job.answered]
-        for job in done:
-            job.answered = True
-        return [Outcome(job, answer(job, facts)) for job in done]
-
-    def _expire(self, job: Job) -> Outcome:
-        """Nothing past its deadline reaches the device."""
-        self.waiting.drop(job)
-        return fail(job, Fault("deadline_exceeded", "the deadline passed while the request waited for the device"))
+        """Compute one batch and pass on what it finishes; a broken device ends the road."""
+        endings = await self.forward.run(batch, lease, launched)
+        if self.forward.lost is not None and not self.gathering.abandoned:
+            self.gathering.abandon()
+            for source in self.sources:
+                source.stop()
+        if endings:
+            await self.finished.put(endings)
 
 
-def without(batch: Batch, dropped: Sequence[Job]) -> Batch:
-    """A batch less some of its jobs."""
-    gone = {id(job) for job in dropped}
-    parts = [part for part in batch.parts if id(part.job) not in gone]
-    counts = [part.job.prepared.tokens[part.start : part.stop] for part in parts]
-    return Batch(batch.model, parts, sum(map(len, counts)), sum(map(sum, counts)))
+def _release(slots: asyncio.Semaphore, taken: int, _: asyncio.Task[None]) -> None:
+    for _number in range(taken):
+        slots.release()

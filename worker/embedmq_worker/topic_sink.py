@@ -23,7 +23,7 @@ from embedmq_schemas.topics import SLACK_BYTES
 from embedmq_worker.check import check_reply_topic
 from embedmq_worker.config import Config
 from embedmq_worker.engine.seam import Fault
-from embedmq_worker.jobs import Outcome
+from embedmq_worker.jobs import Ending
 from embedmq_worker.plan import TopicWrite
 from embedmq_worker.topics import Topics
 
@@ -75,10 +75,10 @@ class TopicSink:
         except TimeoutError:
             log.warning("replies_left_behind")
 
-    async def write(self, writes: Sequence[TopicWrite]) -> list[tuple[Outcome, Fault]]:
+    async def write(self, writes: Sequence[TopicWrite]) -> list[tuple[Ending, Fault]]:
         """Produce all and wait for the acknowledgements; returns the replies that can never be delivered."""
         faults = await asyncio.gather(*(self._write(write) for write in writes))
-        return [(write.outcome, fault) for write, fault in zip(writes, faults, strict=True) if fault is not None]
+        return [(write.ending, fault) for write, fault in zip(writes, faults, strict=True) if fault is not None]
 
     async def _write(self, write: TopicWrite) -> Fault | None:
         while True:
@@ -126,9 +126,9 @@ class TopicSink:
 
 def _place(write: TopicWrite) -> dict[str, object]:
     """Where a record lies that could not become a dead letter."""
-    record = write.outcome.job.record
+    record = write.ending.job.record
     return {
-        "id": write.outcome.result.id,
+        "id": write.ending.job.envelope.id,
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,

@@ -15,14 +15,18 @@ from embedmq_worker.residency import Demand
 
 
 class Waiting:
-    """Jobs that are ready for the device, by model, lane and tenant. Bounded by what `Room` admits."""
+    """Jobs that are ready for the device, by model, lane and tenant. Bounded by what `Room` admits.
+
+    One that is to run alone has a row of its own, and takes turns with all others.
+    """
 
     def __init__(self, budgets: dict[str, Budget], chooser: Chooser, resident: Callable[[str], bool]) -> None:
         """`resident` says whether a model is in memory: only those that are, and have a budget, are taken from."""
         self.budgets = budgets
         self._chooser = chooser
         self._resident = resident
-        self._rows: dict[tuple[str, Lane, str], Queue] = {}
+        self._rows: dict[_Key, Queue] = {}
+        self._lone_was_last = False
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -34,7 +38,7 @@ class Waiting:
             if row is None or key != last:
                 last, row = key, self._rows.get(key)
                 if row is None:
-                    row = self._rows[key] = Queue(*key, deque())
+                    row = self._rows[key] = Queue(*key[:3], deque())
             row.jobs.append(job)
             row.tokens += job.cost.tokens
         if jobs:
@@ -68,6 +72,14 @@ class Waiting:
         """Drop and return what belongs to partitions that are no longer ours and is not on the device."""
         return self._remove(lambda row, job: job.progress.revoked and not (row.next and job is row.jobs[0]))
 
+    def set_aside(self, model: str) -> list[Job]:
+        """Drop and return what waits for one model and is not begun: it may have to wait for long."""
+        return self._remove(lambda row, job: row.model == model and not (row.next and job is row.jobs[0]))
+
+    def clear(self) -> list[Job]:
+        """Drop and return everything that has not been computed."""
+        return self._remove(lambda *_: True)
+
     def withdraw(self, model: str) -> list[Job]:
         """Drop and return what waits for one model, begun or not: it will not be computed."""
         return self._remove(lambda row, _: row.model == model)
@@ -86,9 +98,14 @@ class Waiting:
 
     def _choose(self) -> Batch | None:
         rows = [row for row in self._rows.values() if self._resident(row.model) and row.model in self.budgets]
-        batch = self._chooser.choose(rows, self.budgets, time.monotonic())
+        lone = next((row for row in rows if row.jobs[0].alone), None)
+        others = rows if lone is None else [row for row in rows if not row.jobs[0].alone]
+        if lone is not None and not (others and self._lone_was_last):
+            others = [lone]
+        batch = self._chooser.choose(others, self.budgets, time.monotonic())
         if batch is None:
             return None
+        self._lone_was_last = batch.alone
         for part in batch.parts:
             job = part.job
             row = self._rows[_key(job)]
@@ -99,14 +116,15 @@ class Waiting:
         return batch
 
     def _pop(self, row: Queue) -> None:
-        row.tokens -= row.jobs.popleft().cost.tokens
+        job = row.jobs.popleft()
+        row.tokens -= job.cost.tokens
         row.next = 0
-        if not row.jobs:
-            self._forget(row)
+        if not row.jobs:  # there may be any number of tenants over time: only those that wait cost anything
+            del self._rows[_key(job)]
 
     def _remove(self, gone: Callable[[Queue, Job], bool]) -> list[Job]:
         removed: list[Job] = []
-        for row in list(self._rows.values()):
+        for key, row in list(self._rows.items()):
             begun = row.jobs[0]
             lost = [job for job in row.jobs if gone(row, job)]
             if not lost:
@@ -116,16 +134,15 @@ class Waiting:
             row.next = 0 if id(begun) in out else row.next
             row.tokens -= sum(job.cost.tokens for job in lost)
             if not row.jobs:
-                self._forget(row)
+                del self._rows[key]
             removed += lost
         self._changed.set()  # that may have been the last of it
         return removed
 
-    def _forget(self, row: Queue) -> None:
-        """There may be any number of tenants over time: only those that wait cost anything."""
-        del self._rows[row.model, row.lane, row.tenant]
+
+_Key = tuple[str, Lane, str, int]
 
 
-def _key(job: Job) -> tuple[str, Lane, str]:
+def _key(job: Job) -> _Key:
     envelope = job.envelope
-    return envelope.model, envelope.lane, envelope.tenant
+    return envelope.model, envelope.lane, envelope.tenant, id(job) if job.alone else 0

@@ -1,0 +1,127 @@
+"""What becomes of the requests of one batch?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from embedmq_worker.answer import answer
+from embedmq_worker.bisect import Relief, encode_parts
+from embedmq_worker.cancel import Cancellations
+from embedmq_worker.decode import fail
+from embedmq_worker.device import Device
+from embedmq_worker.engine.seam import Fault, ModelFacts
+from embedmq_worker.errors import DeviceLost
+from embedmq_worker.gather import Gather
+from embedmq_worker.guard import failed
+from embedmq_worker.jobs import Batch, Ending, Job, Outcome, deadline_unix_ms
+from embedmq_worker.meter import Meter
+from embedmq_worker.residents import Lease, Residents
+from embedmq_worker.retry import Retries
+from embedmq_worker.waiting import Waiting
+
+LATE: Final = Fault("deadline_exceeded", "the deadline passed while the request waited for the device")
+CANCELLED: Final = Fault("cancelled", "the caller cancelled it before it was computed")
+EXHAUSTED: Final = Fault("processing_failed", "the device had too little memory for it alone")
+LOST: Final = Fault("processing_failed", "the device broke while it was computed")
+PAUSED: Final = Fault("processing_failed", "its model fails and is paused")
+
+
+@dataclass(slots=True)
+class Forward:
+    """Takes a batch to the device and back; `lost` once the device is broken, after which there is no more to do."""
+
+    device: Device
+    residents: Residents
+    waiting: Waiting
+    gathering: Gather
+    cancellations: Cancellations
+    retries: Retries
+    meter: Meter
+    lost: DeviceLost | None = None
+
+    async def run(self, batch: Batch, lease: Lease, launched: asyncio.Event) -> list[Ending]:
+        """Compute a batch, less what nobody waits for any more; returns what became of the jobs that this finishes.
+
+        `launched` is set when the device can be given another.
+        """
+        with lease as engine:
+            now_s = time.monotonic()
+            wanted, endings = await self._drop_unwanted(batch)
+            for part in wanted.parts:
+                job = part.job
+                job.queue_ms = job.queue_ms or round((now_s - job.arrived_s) * 1000 - job.tokenize_ms, 3)
+            if wanted.parts:
+                relief = Relief(
+                    partial(self.residents.make_room, batch.model), partial(self.meter.relieved, batch.model)
+                )
+                start_s = time.perf_counter()
+                try:
+                    exhausted = await encode_parts(self.device, engine, wanted.parts, relief, launched.set) or []
+                except DeviceLost as error:
+                    endings += self._lose(wanted, error)
+                else:
+                    self.meter.encoded(wanted, time.perf_counter() - start_s)
+                    endings += self._finish(wanted, engine.facts, exhausted)
+            launched.set()
+        return endings
+
+    async def _drop_unwanted(self, batch: Batch) -> tuple[Batch, list[Ending]]:
+        """Answer what is past its deadline or was cancelled: nothing of it reaches the device."""
+        fresh = [part.job for part in batch.parts if part.start == 0]
+        cancelled = await self.cancellations.among([job.envelope.id for job in fresh])
+        now_ms = time.time() * 1000
+        late = [job for job in fresh if deadline_unix_ms(job) <= now_ms]
+        if not cancelled and not late:
+            return batch, []
+        unwanted = [job for job in fresh if job.envelope.id in cancelled or job in late]
+        for job in unwanted:
+            self.waiting.drop(job)
+        endings: list[Ending] = [fail(job, LATE if job in late else CANCELLED) for job in unwanted]
+        return without(batch, unwanted), endings
+
+    def _finish(self, batch: Batch, facts: ModelFacts, exhausted: Collection[Job]) -> list[Ending]:
+        """What becomes of those jobs whose last part this was; another batch may hold another part of them."""
+        done = [job for job in jobs_of(batch) if job.remaining == 0 and not job.answered]
+        for job in done:
+            job.answered = True
+        return [self._end(job, facts, exhausted=job in exhausted) for job in done]
+
+    def _end(self, job: Job, facts: ModelFacts, *, exhausted: bool) -> Ending:
+        """Answer a job, or try it again: when memory ran out on it alone, or when its model has just been paused."""
+        if exhausted:
+            return self.retries.again(job, EXHAUSTED, time.time() * 1000)
+        outcome = Outcome(job, answer(job, facts))
+        verdict = failed(outcome.result)
+        if verdict and self.gathering.pauses.blocks(job.envelope.model):
+            return self.retries.park(job, PAUSED, time.time() * 1000)
+        if verdict is not None:
+            self.gathering.observe(job.envelope.model, failed=verdict)
+        return outcome
+
+    def _lose(self, batch: Batch, error: DeviceLost) -> list[Ending]:
+        """The device is broken: have each request of the batch run elsewhere, alone."""
+        lost = [job for job in jobs_of(batch) if not job.answered]
+        for job in lost:
+            job.answered = True
+            self.waiting.drop(job)
+        self.meter.device_lost(error, len(lost))
+        self.lost = error
+        return [self.retries.again(job, LOST, time.time() * 1000, alone=True) for job in lost]
+
+
+def jobs_of(batch: Batch) -> list[Job]:
+    """Each job once, though it may have several parts."""
+    return list({id(part.job): part.job for part in batch.parts}.values())
+
+
+def without(batch: Batch, dropped: Sequence[Job]) -> Batch:
+    """A batch less some of its jobs."""
+    gone = {id(job) for job in dropped}
+    parts = [part for part in batch.parts if id(part.job) not in gone]
+    counts = [part.job.prepared.tokens[part.start : part.stop] for part in parts]
+    return Batch(batch.model, parts, sum(map(len, counts)), sum(map(sum, counts)))

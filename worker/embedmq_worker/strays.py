@@ -1,0 +1,64 @@
+"""What becomes of a request for a model that this worker does not have?"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from embedmq_schemas.names import Names
+from redis.asyncio import Redis as RedisClient
+from redis.exceptions import RedisError
+
+from embedmq_worker.decode import fail
+from embedmq_worker.engine.seam import Fault
+from embedmq_worker.jobs import Ending, Job
+from embedmq_worker.retry import Retries
+
+REMEMBER_S: Final = 5.0
+"""How long it is believed what the catalogue said of a model."""
+REMEMBER_MOST: Final = 1_000
+"""Names of models may be anything that was sent: no more of them are remembered."""
+
+log = logging.getLogger(__name__)
+
+
+class Strays:
+    """Parks them, unspent, while the fleet knows the model: a deploy is under way, or hosts differ.
+
+    A model that nobody knows gets one more chance, since a catalogue that was lost with its Redis is back by then.
+    """
+
+    def __init__(self, client: RedisClient, names: Names, models: Iterable[str], retries: Retries) -> None:
+        self._client = client
+        self._names = names
+        self._served = ", ".join(sorted(models))
+        self._retries = retries
+        self._known: dict[str, tuple[float, bool]] = {}
+
+    async def settle(self, jobs: Sequence[Job]) -> list[Ending]:
+        """Decide for each; asks the catalogue at most once, and takes a model for known when it cannot be asked."""
+        now_s = time.monotonic()
+        models = {job.envelope.model for job in jobs}
+        unsure = [model for model in models if now_s - self._known.get(model, (float("-inf"), False))[0] > REMEMBER_S]
+        if unsure:
+            await self._look(unsure if len(self._known) < REMEMBER_MOST else list(models), now_s)
+        return [self._settle(job, time.time() * 1000) for job in jobs]
+
+    async def _look(self, models: Sequence[str], now_s: float) -> None:
+        if len(self._known) >= REMEMBER_MOST:
+            self._known.clear()
+        try:
+            found = await self._client.mget([self._names.model(model) for model in models])
+        except (RedisError, OSError) as error:
+            log.warning("catalogue_not_read", extra={"error": f"{type(error).__name__}: {error}"})
+            found = [b""] * len(models)
+        self._known |= {model: (now_s, entry is not None) for model, entry in zip(models, found, strict=True)}
+
+    def _settle(self, job: Job, now_unix_ms: float) -> Ending:
+        model, journey = job.envelope.model, job.envelope.journey
+        if self._known[model][1]:
+            return self._retries.park(job, Fault("unknown_model", f"{model} is served by other workers"), now_unix_ms)
+        fault = Fault("unknown_model", f"no model {model!r} is served here; there are: {self._served}")
+        return fail(job, fault) if journey.parked else self._retries.park(job, fault, now_unix_ms)
