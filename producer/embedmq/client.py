@@ -6,7 +6,6 @@ import asyncio
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from math import inf
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
@@ -14,17 +13,18 @@ from embedmq_schemas.environment import overrides
 from embedmq_schemas.requests import Lane, TopicReply
 from embedmq_schemas.results import Embedded, Failed
 
+from embedmq.cancel import Cancelled
 from embedmq.embeddings import Embeddings
 from embedmq.errors import InvalidRequest
 from embedmq.fleet import ServedModel
 from embedmq.kept import Ticket
 from embedmq.outcome import error_of, error_of_item
-from embedmq.parts import embed_again, embed_parts, read
+from embedmq.parts import ask_embed
 from embedmq.requests import DENSE, EmbedOptions, ScoreOptions, build_embed, build_score, check_fits, encode
 from embedmq.scores import Scores, read_scores
 from embedmq.session import Session
 from embedmq.settings import Connections, Setup
-from embedmq.validation import Items
+from embedmq.validation import Items, check_address
 
 OnError = Literal["raise", "return"]
 
@@ -141,17 +141,7 @@ class Client:
             meta=meta,
             item_ids=item_ids,
         )
-        due = inf if timeout_s is None else session.loop.time() + timeout_s
-        if timeout_s is not None:
-            session.check_wait(model, lane, timeout_s)
-        value, count, limits = encode(request), len(request.items), route.limits
-        if count > limits.max_items or len(value) > limits.max_request_bytes:
-            embeddings = await embed_parts(session, route, request, due)
-        else:
-            answer = read(await session.ask(route, request, value, count, due), count)
-            if isinstance(answer, Failed):
-                answer = await embed_again(session, route, request, answer, due)
-            embeddings = answer
+        embeddings = await ask_embed(session, route, request, session.due(model, lane, timeout_s))
         if embeddings.failures and on_error == "raise":
             raise error_of_item(embeddings.id, embeddings.failures)
         return embeddings
@@ -177,9 +167,7 @@ class Client:
         request = build_score(
             model, query, documents, id=own, timeout_s=timeout_s, reply=session.reply, top_n=top_n, **options
         )
-        due = inf if timeout_s is None else session.loop.time() + timeout_s
-        if timeout_s is not None:
-            session.check_wait(model, lane, timeout_s)
+        due = session.due(model, lane, timeout_s)
         value = encode(request)
         check_fits(request, value, route.limits)
         scores = read_scores(await session.ask(route, request, value, len(request.documents), due))
@@ -276,6 +264,19 @@ class Client:
         if isinstance(result, Failed):
             raise error_of(result)
         return Embeddings.read(result) if isinstance(result, Embedded) else read_scores(result)
+
+    async def cancel(self, id: str) -> Cancelled:
+        """Call off a request: one that waits in this process, where `embed` or `score` then ends in RequestCancelled,
+        or one that was submitted, from anywhere.
+
+        It is not computed if no worker has begun with it; if one has, its result wins. Returns `"cancelled"`,
+        `"completed"` (there is an outcome already) or `"unknown"` (also for what was published without `keep_s`).
+
+        Raises:
+            InvalidRequest: what is no id. Unavailable.
+        """
+        check_address(id, None)
+        return await self._started().cancel(id)
 
     async def models(self) -> list[ServedModel]:
         """What the fleet serves, by name, and each model's state on each worker. Raises Unavailable."""

@@ -133,6 +133,14 @@ class Kept:
         return {id: judge(id, value, stub, now_ms) for id, (value, stub) in zip(ids, pairs, strict=True)}
 
 
+def read_stub(value: bytes) -> Stub:
+    """What a stub says; one that cannot be read says only that it is there."""
+    try:
+        return decode_stub(value)
+    except msgspec.MsgspecError:
+        return Stub()
+
+
 def judge(id: str, value: bytes | None, stub: bytes | None, now_unix_ms: int) -> Verdict:
     """Decide what a result key and a stub key, read at one moment, say of a request."""
     if value is not None:
@@ -142,10 +150,9 @@ def judge(id: str, value: bytes | None, stub: bytes | None, now_unix_ms: int) ->
             return Verdict(RequestFailed(f"request {id}: its kept result cannot be read: {error}", id), final=True)
     if stub is None:
         return Verdict(UnknownRequest(f"request {id}: nothing is known of it: check the id"), final=False)
-    try:
-        known = decode_stub(stub)
-    except msgspec.MsgspecError:
-        known = Stub()
+    known = read_stub(stub)
+    if known.state == "cancelled":
+        return Verdict(RequestCancelled(f"request {id} was cancelled"), final=True)
     if known.state == "completed":
         return Verdict(ResultExpired(f"request {id}: its result was kept for its keep_s and is gone"), final=True)
     deadline = known.deadline_unix_ms

@@ -25,7 +25,18 @@ FATAL = frozenset({"deadline_exceeded", "cancelled"})
 """Codes of a part that end the whole call."""
 
 
-async def embed_parts(session: Session, route: Route, request: Embed, due: float) -> Embeddings:
+async def ask_embed(session: Session, route: Route, request: Embed, due: float) -> Embeddings:
+    """Ask for vectors of any number of items: by one record if they fit."""
+    value, count, limits = encode(request), len(request.items), route.limits
+    if count > limits.max_items or len(value) > limits.max_request_bytes:
+        return await _in_parts(session, route, request, due)
+    answer = read(await session.ask(route, request, value, count, due), count)
+    if isinstance(answer, Failed):
+        return await _again(session, route, request, answer, due)
+    return answer
+
+
+async def _in_parts(session: Session, route: Route, request: Embed, due: float) -> Embeddings:
     """Cut a request to what fits one record each, send all at once, and join the answers, in order.
 
     Raises:
@@ -34,7 +45,7 @@ async def embed_parts(session: Session, route: Route, request: Embed, due: float
     return await _answer(session, route, request, divide(request, route), due)
 
 
-async def embed_again(session: Session, route: Route, request: Embed, failed: Failed, due: float) -> Embeddings:
+async def _again(session: Session, route: Route, request: Embed, failed: Failed, due: float) -> Embeddings:
     """Cut a request by what the worker said would have fitted; raises RequestFailed where that is no help."""
     parts = smaller(range(len(request.items)), failed)
     if parts is None:
@@ -102,7 +113,7 @@ async def _ask(session: Session, route: Route, request: Embed, id: str, items: r
         items=request.items[items.start : items.stop],
         item_ids=None if request.item_ids is None else request.item_ids[items.start : items.stop],
     )
-    result = read(await session.ask(route, part, encode(part), len(items), due), len(items))
+    result = read(await session.ask(route, part, encode(part), len(items), due, request.id), len(items))
     if isinstance(result, Failed):
         if result.code in FATAL:
             raise error_of(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -21,15 +22,21 @@ SPREAD_RECORDS = 64
 """Keyless records that go to one partition before the next one has its turn."""
 KEYS_REMEMBERED = 4_096
 
+_LOG = logging.getLogger(__name__)
+
 
 class Record(Struct):
-    """A request on its way. Its future fails when Kafka does not take it; with `confirm` it ends with Kafka's word."""
+    """A request on its way. Its future fails when Kafka does not take it; with `confirm` it ends with Kafka's word.
+
+    One that is sent `again` has been taken by Kafka before: if it is not taken a second time, its caller waits on.
+    """
 
     key: bytes | None
     value: bytes
     headers: Headers
     future: asyncio.Future[Result] | asyncio.Future[None]
     confirm: bool = False
+    again: bool = False
 
 
 class _Outbox:
@@ -158,9 +165,16 @@ class Publisher:
 
 
 def _fail(records: Sequence[Record], error: EmbedMQError) -> None:
+    left = 0
     for record in records:
-        if not record.future.done():
+        if record.future.done():
+            continue
+        if record.again:
+            left += 1
+        else:
             record.future.set_exception(_copy(error))
+    if left:
+        _LOG.warning("Kafka did not take %d requests that were sent again; their callers wait on: %s", left, error)
 
 
 def _copy(error: EmbedMQError) -> EmbedMQError:

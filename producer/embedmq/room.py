@@ -22,14 +22,13 @@ class Room:
         self._used = used
         return True
 
-    async def wait(self, items: int) -> None:
-        """Wait for room and take it."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def wait(self, items: int, turn: asyncio.Future[None]) -> None:
+        """Wait for room and take it. Whoever has the `turn` can end the wait by an error."""
         self._waiting.append((items, turn))
         try:
             await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.give_back(items)
             else:
                 self._admit()

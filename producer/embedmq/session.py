@@ -8,28 +8,26 @@ import uuid
 from collections.abc import Coroutine
 from itertools import count
 from math import inf
-from typing import Final
 
-from embedmq_schemas import headers as h
-from embedmq_schemas.codec import CONTENT_TYPES
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import Embed, Lane, Request, Score, StreamReply
+from embedmq_schemas.requests import Lane, Request, StreamReply
 from embedmq_schemas.results import Result
 
+from embedmq.cancel import Cancel, Cancelled
 from embedmq.errors import DeadlineExceeded, InvalidRequest, Overloaded, RequestCancelled, Unavailable
 from embedmq.fleet import Fleet
 from embedmq.kafka import Kafka
 from embedmq.kept import Kept
-from embedmq.pending import Pending
-from embedmq.publisher import Publisher, Record
-from embedmq.replies import ReplyStream
+from embedmq.pending import Call, Pending
+from embedmq.publisher import Publisher
+from embedmq.records import Records
+from embedmq.reply_stream import ReplyStream
+from embedmq.resend import Resend
 from embedmq.room import Room
 from embedmq.routes import Route, Routes
 from embedmq.settings import Setup
 from embedmq.store import Store
 from embedmq.validation import check_place
-
-_KINDS: Final[dict[type[Request], str]] = {Embed: "embed", Score: "score"}
 
 
 class Session:
@@ -41,6 +39,7 @@ class Session:
         self.names = Names(setup.prefix)
         self.client = uuid.uuid4().hex
         self.reply = StreamReply(self.client)
+        self.records = Records(self.client)
         self.pending = Pending(self.loop)
         self.room = Room(setup.max_in_flight_items)
         self.kafka = Kafka(setup)
@@ -49,24 +48,17 @@ class Session:
         self.stream: ReplyStream | None = None
         self.fleet: Fleet | None = None
         self.kept: Kept | None = None
+        self.cancelling: Cancel | None = None
         if setup.redis is not None:
             self.store = Store(setup.redis, setup.connect_timeout_s)
-            self.stream = ReplyStream(setup.redis, setup, self.names.stream(self.client), self.pending)
+            resend = Resend(self.pending, self.publisher, setup.resend_grace_s, setup.resend_per_s)
+            self.stream = ReplyStream(setup.redis, setup, self.names.stream(self.client), self.pending, resend)
             self.fleet = Fleet(self.store, self.names)
             self.kept = Kept(self.store, self.names)
+            self.cancelling = Cancel(self.store, self.names)
         self.routes = Routes(self.names, self.publisher, self.store)
         self._numbers = count(1)
         self._started = False
-        source = f"embedmq/client/{self.client}".encode()
-        self._headers = {
-            kind: (
-                (h.CONTENT_TYPE, CONTENT_TYPES["msgpack"]),
-                (h.CE_SPECVERSION, b"1.0"),
-                (h.CE_SOURCE, source),
-                (h.CE_TYPE, h.CE_TYPES[name].encode()),
-            )
-            for kind, name in _KINDS.items()
-        }
 
     async def start(self) -> None:
         """Connect to Kafka and Redis; raises Unavailable. Replies are read before anything is sent."""
@@ -88,6 +80,8 @@ class Session:
         """End every wait and disconnect, in bounded time, whatever is away."""
         self.pending.fail_all(lambda request: RequestCancelled(f"request {request}: the client was closed"))
         self.pending.close()
+        if self.cancelling is not None:
+            await self.cancelling.stop()
         await self.routes.stop()
         await self.publisher.stop()
         await self.kafka.stop()
@@ -125,23 +119,39 @@ class Session:
             raise InvalidRequest("this client has no Redis, so it can only publish: pass redis= to wait for answers")
         self.stream.check()
 
-    def check_wait(self, model: str, lane: Lane, timeout_s: float) -> None:
-        """Raises Overloaded when the workers would let a request wait for longer than its time limit."""
+    def due(self, model: str, lane: Lane, timeout_s: float | None) -> float:
+        """The loop's time at which a call that begins now has waited long enough; raises Overloaded when the workers
+        would let it wait for longer.
+        """
+        if timeout_s is None:
+            return inf
         wait_s = None if self.fleet is None else self.fleet.wait_s(model, lane, self.loop.time())
         if wait_s is not None and wait_s > timeout_s:
             message = f"requests to {model} wait {wait_s:.1f} s now, longer than the time limit of {timeout_s:g} s"
             raise Overloaded(f"{message}: ask later, or allow more time", max(1.0, wait_s - timeout_s))
+        return self.loop.time() + timeout_s
 
-    async def ask(self, route: Route, request: Request, value: bytes, items: int, due: float) -> Result:
-        """Send one record and wait for its answer until the loop's time `due`; raises the named errors."""
+    async def ask(
+        self, route: Route, request: Request, value: bytes, items: int, due: float, whole: str | None = None
+    ) -> Result:
+        """Send one record, maybe a part of the call `whole`, and wait for its answer until the loop's time `due`.
+
+        Raises the named errors.
+        """
         id = request.id or ""
         if not self.room.take(items):
-            await self._wait_for_room(items, due, id)
+            await self._wait_for_room(items, due, id, whole or id)
         try:
-            future = self.pending.add(id, due)
+            future: asyncio.Future[Result] = self.loop.create_future()
+            record = self.records.awaited(route, request, value, future)
+            self.pending.add(id, Call(future, due, whole or id, route.topic, record))
             try:
-                self.publisher.put(route.topic, Record(_key(route, request), value, self._head(request), future))
+                self.publisher.put(route.topic, record)
                 return await future
+            except asyncio.CancelledError:
+                if self.cancelling is not None:
+                    self.cancelling.mark_soon(id, due)
+                raise
             finally:
                 self.pending.remove(id)
         finally:
@@ -150,33 +160,33 @@ class Session:
     async def publish(self, route: Route, request: Request, value: bytes, items: int) -> None:
         """Send one record; returns with Kafka's acknowledgement."""
         if not self.room.take(items):
-            await self.room.wait(items)  # places come back with answers, acknowledgements and time limits
+            # places come back with answers, acknowledgements and time limits
+            await self.room.wait(items, self.loop.create_future())
         try:
             future: asyncio.Future[None] = self.loop.create_future()
-            record = Record(_key(route, request), value, self._head(request), future, confirm=True)
-            self.publisher.put(route.topic, record)
+            self.publisher.put(route.topic, self.records.confirmed(route, request, value, future))
             await future
         finally:
             self.room.give_back(items)
 
-    async def _wait_for_room(self, items: int, due: float, id: str) -> None:
+    async def cancel(self, id: str) -> Cancelled:
+        """Call off what waits in this process, else what was submitted anywhere; raises Unavailable."""
+        if self.cancelling is None:
+            raise InvalidRequest("this client has no Redis, where cancelled requests are marked: pass redis=")
+        sent = self.pending.cancel(id)
+        if sent is None:
+            return await self.cancelling.submitted(id)
+        await self.cancelling.mark(sent)
+        return "cancelled"
+
+    async def _wait_for_room(self, items: int, due: float, id: str, whole: str) -> None:
+        turn = self.pending.queue(id, whole)
         try:
             async with asyncio.timeout_at(None if due == inf else due):
-                await self.room.wait(items)
+                await self.room.wait(items, turn)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"request {id} was not sent: {self.setup.max_in_flight_items} items are in flight (max_in_flight_items)"
             ) from None
-
-    def _head(self, request: Request) -> list[tuple[str, bytes]]:
-        headers = [*self._headers[type(request)], (h.CE_ID, (request.id or "").encode())]
-        if request.tenant:
-            headers.append((h.TENANT, request.tenant.encode()))
-        return headers
-
-
-def _key(route: Route, request: Request) -> bytes | None:
-    """The model on a shared topic, else the tenant."""
-    if route.key is not None:
-        return route.key
-    return request.tenant.encode() if request.tenant else None
+        finally:
+            self.pending.unqueue(id)

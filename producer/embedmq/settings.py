@@ -25,6 +25,8 @@ class Connections(TypedDict, total=False):
     connect_timeout_s: float
     publish_timeout_s: float
     redis_timeout_s: float
+    resend_grace_s: float
+    resend_per_s: float
     kafka_batch_bytes: int
     kafka_tls: bool
     kafka_ca_file: str
@@ -66,6 +68,12 @@ class Setup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long Kafka may take to acknowledge a request before the call ends in `Unavailable`."""
     redis_timeout_s: Seconds = 30.0
     """How long Redis may be away before the calls that wait for it end in `Unavailable`."""
+    resend_grace_s: Seconds = 5.0
+    """After Redis was lost and is back: how long answers may take that workers held meanwhile, before what was sent
+    earlier and has no answer is sent once more.
+    """
+    resend_per_s: Annotated[float, Meta(gt=0)] = 200.0
+    """How many requests a second are sent once more."""
     kafka_batch_bytes: Annotated[int, Meta(ge=1_024)] = 65_536
     """Requests of one partition that travel together, in bytes; a larger one travels alone."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TypeVar, cast
 
 from embedmq_schemas.connection import RedisConnection, redact_url
@@ -68,6 +68,23 @@ class Store:
     async def put(self, key: str, value: bytes, ttl_s: int) -> None:
         """Write a key that lives for `ttl_s`."""
         await self._run("SET", key, value, "EX", ttl_s)
+
+    async def put_all(self, lives_s: Mapping[str, int], value: bytes) -> None:
+        """Write one value under several keys, each to live for as long as it says, in one round trip."""
+        pipe = self._redis.pipeline(transaction=False)
+        queue: Callable[..., object] = pipe.execute_command
+        for key, ttl_s in lives_s.items():
+            queue("SET", key, value, "EX", ttl_s)
+        execute: Callable[[], Coroutine[object, object, object]] = pipe.execute
+        await self._end_by_itself(execute())
+
+    async def swap(self, key: str, value: bytes) -> bytes | None:
+        """Replace a value, if there is one, without changing how long it lives; returns what was there."""
+        return cast("bytes | None", await self._run("SET", key, value, "XX", "KEEPTTL", "GET"))
+
+    async def left_s(self, key: str) -> int:
+        """How long a key still lives, in seconds; below 0 for one that is not there, or lives for ever."""
+        return cast("int", await self._run("TTL", key))
 
     async def drop(self, key: str) -> None:
         """Remove a key."""

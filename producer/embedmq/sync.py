@@ -74,6 +74,7 @@ class SyncClient:
     publish = _waiting(Client.publish)
     result = _waiting(Client.result)
     any_result = _waiting(Client.any_result)
+    cancel = _waiting(Client.cancel)
     models = _waiting(Client.models)
 
     def _wait(self, work: Coroutine[object, object, _R]) -> _R:

@@ -16,10 +16,11 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from embedmq.errors import Unavailable
 from embedmq.pending import Pending
+from embedmq.resend import Resend
 from embedmq.settings import Setup
 from embedmq.store import unavailable
 
@@ -44,11 +45,12 @@ class ReplyStream:
     were handed over already find nobody waiting. What was read is trimmed about once a second, with the next read.
     """
 
-    def __init__(self, connection: RedisConnection, setup: Setup, stream: str, pending: Pending) -> None:
+    def __init__(self, redis: RedisConnection, setup: Setup, stream: str, pending: Pending, resend: Resend) -> None:
         self._setup = setup
-        self._url = connection.url
+        self._url = redis.url
         self._stream = stream
         self._pending = pending
+        self._resend = resend
         self._last = START
         self._trimmed = START
         self._trimmed_at = 0.0
@@ -56,8 +58,8 @@ class ReplyStream:
         self._away_timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._pool = ConnectionPool.from_url(
-            connection.url,
-            **connection.options(),
+            redis.url,
+            **redis.options(),
             # redis-py's own limits and retries would end and repeat a blocking read; ours is around it.
             socket_timeout=None,
             socket_connect_timeout=setup.connect_timeout_s,
@@ -74,6 +76,7 @@ class ReplyStream:
     async def stop(self) -> None:
         """End the read. The connection is thrown away with it, so nothing can be left out of step."""
         self._cancel_timer()
+        self._resend.stop()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -131,13 +134,24 @@ class ReplyStream:
             trim = self._last != self._trimmed and loop.time() >= self._trimmed_at + TRIM_PERIOD_S
             async with asyncio.timeout(limit_s):
                 if trim:
-                    await connection.send_command("XTRIM", self._stream, "MINID", _after(self._last))
-                    await connection.read_response()
-                    self._trimmed, self._trimmed_at = self._last, loop.time()
+                    await self._trim(connection)
+                    self._trimmed_at = loop.time()
                 await connection.send_command(*read, self._last)
                 answer = await connection.read_response()
             if answer:
                 self._hand_over(cast("_Entries", answer[0][1]))
+
+    async def _trim(self, connection: AbstractConnection) -> None:
+        """Throw away what was read. A Redis that takes no writes now, as a replica, can be read all the same."""
+        await connection.send_command("XTRIM", self._stream, "MINID", _after(self._last))
+        try:
+            await connection.read_response()
+        except NoPermissionError:
+            raise
+        except ResponseError as error:
+            _LOG.info("could not trim what was read of the reply stream: %s", error)
+        else:
+            self._trimmed = self._last
 
     def _hand_over(self, entries: _Entries) -> None:
         for number, fields in entries:
@@ -155,6 +169,7 @@ class ReplyStream:
 
     def _went_away(self, error: BaseException) -> None:
         self._last = self._trimmed = START
+        self._resend.lost()
         if isinstance(error, (AuthenticationError, NoPermissionError)):
             self._end_waits(unavailable(self._url, error))
         elif self._away_timer is None:
@@ -169,6 +184,7 @@ class ReplyStream:
     def _came_back(self) -> None:
         self._cancel_timer()
         self._lost = None
+        self._resend.back()
 
     def _cancel_timer(self) -> None:
         if self._away_timer is not None:
