@@ -59,7 +59,7 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
         stack.callback(endpoint.stop)
         stack.callback(asyncio.create_task(_beat(health)).cancel)
         threads = Threads(*(stack.enter_context(pool) for pool in pools(config)))
-        starting = asyncio.create_task(_start(config, stack, health, sharers))
+        starting = asyncio.create_task(_start(config, stack, health, metrics, sharers))
         await _first(starting, stop)
         if not starting.cancelled():
             world, residents = starting.result()
@@ -73,11 +73,11 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
 
 
 async def _start(
-    config: Config, stack: contextlib.AsyncExitStack, health: Health, sharers: int
+    config: Config, stack: contextlib.AsyncExitStack, health: Health, metrics: Metrics, sharers: int
 ) -> tuple[World, Residents]:
     """Whatever may take long before there is work to be drained."""
     health.waiting_for = ("Kafka and Redis",)
-    world = await stack.enter_async_context(connected(config))
+    world = await stack.enter_async_context(connected(config, metrics))
     health.waiting_for = ("pinned models",)
     residents = await in_thread(partial(house, config, sharers), "house")  # it may import torch
     stack.push_async_callback(residents.close)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import for_code
+from aiokafka.errors import NoBrokersAvailable, for_code
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES
 from embedmq_schemas.topics import Topic, dead_settings, request_settings
@@ -69,7 +69,7 @@ class Topics:
         await self._admin.close()
 
     async def create(self, topics: Iterable[Topic]) -> list[str]:
-        """Create what is missing; returns what could not be created, with the reason."""
+        """Create what is missing; returns what could not be created, with the reason. Raises KafkaError."""
         missing = list(topics)
         present = await self._describe([topic.name for topic in missing])
         missing = [topic for topic in missing if topic.name not in present]
@@ -77,10 +77,14 @@ class Topics:
             return []
         cluster = await self._admin.describe_cluster()
         replicas = min(self._settings.replication, len(cluster["brokers"]))
-        response = await self._admin.create_topics(
-            [NewTopic(topic.name, topic.partitions, replicas, topic_configs=topic.settings) for topic in missing]
-        )
+        created = [NewTopic(topic.name, topic.partitions, replicas, topic_configs=topic.settings) for topic in missing]
+        try:
+            response = await self._admin.create_topics(created)
+        except AttributeError as error:  # aiokafka's admin client on a cluster that knows no controller yet
+            raise NoBrokersAvailable("no controller") from error
         await self._await_leaders([topic.name for topic in missing])
+        for topic in missing:
+            self._known.pop(topic.name, None)
         return [
             f"{name}: {message or code}" for name, code, message in response.topic_errors if code not in {0, EXISTS}
         ]

@@ -14,6 +14,7 @@ from redis.asyncio import Redis as RedisClient
 
 from embedmq_worker.config import Config
 from embedmq_worker.errors import ConfigInvalid, Unreachable
+from embedmq_worker.metrics import Metrics
 from embedmq_worker.redis_sink import connect, wait_reachable
 from embedmq_worker.topic_sink import TopicSink
 from embedmq_worker.topics import Topics, ensure
@@ -29,12 +30,12 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def connected(config: Config) -> AsyncIterator[World]:
+async def connected(config: Config, metrics: Metrics) -> AsyncIterator[World]:
     """Reach Redis and Kafka, create the topics, and close everything at the end."""
     redis = connect(config.redis)
     try:
         topics = Topics(config.kafka)
-        replies = TopicSink(config, topics)
+        replies = TopicSink(config, topics, metrics)
     except OSError as error:  # ssl's errors are some
         raise ConfigInvalid(f"kafka: a certificate or key cannot be used: {error}") from error
     async with contextlib.AsyncExitStack() as stack:
