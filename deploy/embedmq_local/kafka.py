@@ -44,10 +44,15 @@ class Jvm:
 class Broker(Server):
     """One node of a KRaft cluster, broker and controller in one process."""
 
-    def __init__(self, node: int, jvm: Jvm, cluster: str, folder: Path, scratch: Path | None) -> None:
+    def __init__(
+        self, node: int, jvm: Jvm, cluster: str, folder: Path, scratch: Path | None, front: str | None = None
+    ) -> None:
+        """`front`: the address of a proxy in front of a second listener, which is at `behind`."""
         super().__init__(f"kafka-{node}", folder, scratch)
         self.node = node
         self.controller = Port()
+        self.front = front
+        self.behind = Port() if front else None
         self._jvm = jvm
         self._cluster = cluster
         self._folder = folder / self.name
@@ -77,10 +82,14 @@ class Broker(Server):
 
     def spawn(self) -> None:
         self.controller.release()
+        if self.behind is not None:
+            self.behind.release()
         super().spawn()
 
     def close(self) -> None:
         self.controller.close()
+        if self.behind is not None:
+            self.behind.close()
         super().close()
 
     def _run(self, main: str, *arguments: str) -> list[str]:
@@ -101,15 +110,17 @@ def settings(broker: Broker, brokers: Sequence[Broker], data: Path) -> Mapping[s
     """
     copies = min(3, len(brokers))
     in_sync = max(1, copies - 1)
+    behind = f",FRONT://{broker.behind}" if broker.behind else ""
+    front = f",FRONT://{broker.front}" if broker.front else ""
     return {
         "process.roles": "broker,controller",
         "node.id": broker.node,
         "controller.quorum.voters": ",".join(f"{peer.node}@{peer.controller}" for peer in brokers),
-        "listeners": f"PLAINTEXT://{broker.port},CONTROLLER://{broker.controller}",
-        "advertised.listeners": f"PLAINTEXT://{broker.port}",
+        "listeners": f"PLAINTEXT://{broker.port},CONTROLLER://{broker.controller}{behind}",
+        "advertised.listeners": f"PLAINTEXT://{broker.port}{front}",
         "inter.broker.listener.name": "PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,FRONT:PLAINTEXT",
         "log.dirs": data,
         "auto.create.topics.enable": "false",
         "default.replication.factor": copies,

@@ -50,7 +50,16 @@ class Stack:
     `StackError`; after a `ProcessError` the logs stay where it says.
     """
 
-    def __init__(self, data: Path | None = None, brokers: int = 1, progress: Progress = silent) -> None:
+    def __init__(
+        self,
+        data: Path | None = None,
+        brokers: int = 1,
+        progress: Progress = silent,
+        fronts: Sequence[str] = (),
+    ) -> None:
+        """`fronts`: addresses of proxies, one a broker, which hand out each other instead of the brokers; where each of
+        them is to connect to is that broker's `behind`.
+        """
         if brokers not in CLUSTER_SIZES:
             raise ConfigurationError(f"{brokers} brokers: a cluster here has {' or '.join(map(str, CLUSTER_SIZES))}")
         self.brokers: list[Broker] = []
@@ -59,6 +68,7 @@ class Stack:
         self._size = brokers
         self._folder = data
         self._progress = progress
+        self._fronts: Sequence[str | None] = fronts or [None] * brokers
 
     def __enter__(self) -> Self:
         redis, jvm = find_redis(), Jvm(find_java(), kafka_classpath(cache_folder(), progress=self._progress))
@@ -152,7 +162,9 @@ class Stack:
         self._progress("starting Redis and Kafka")
         self._redis = RedisServer(redis, folder, scratch, persistent=self._data.persistent)
         self._redis.spawn()
-        self.brokers = [Broker(1 + n, jvm, self._data.cluster, folder, scratch) for n in range(self._size)]
+        self.brokers = [
+            Broker(1 + n, jvm, self._data.cluster, folder, scratch, front) for n, front in enumerate(self._fronts)
+        ]
         for broker in self.brokers:
             broker.configure(self.brokers)
         _format(self.brokers)

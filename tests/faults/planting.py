@@ -1,0 +1,10 @@
+"""Which cheap row must turn red for which planted bug?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+PLANTS: Final[Mapping[str, str]] = MappingProxyType({"commit_before_deliver": "1", "drop_on_redis_error": "8a"})
+"""Bug: row."""

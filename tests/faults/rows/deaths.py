@@ -1,0 +1,55 @@
+"""What if a worker dies, is stopped, or stands still?"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tests.faults.rig import Rig
+
+SESSION_S = 6.0
+
+
+async def killed_mid_batch(rig: Rig) -> None:
+    """kill -9 with a batch on the device: everything is answered once, and little is computed twice."""
+    async with rig.site() as site:
+        crew = site.crew
+        await crew.hire(4)
+        for _ in range(rig.rounds):
+            await site.asking.burst(240)
+            victims = rig.rng.sample(crew.running, 3)
+            await crew.kill(*victims)
+            await asyncio.gather(*(crew.again(victim, ready=False) for victim in victims))
+            await site.answered()
+            rig.figures.rounds += 1
+        await site.settle()
+
+
+async def terminated_under_load(rig: Rig) -> None:
+    """SIGTERM under load: the exit code is 0, and not one item is computed twice."""
+    async with rig.site() as site:
+        first, second = await site.crew.hire(), await site.crew.hire()
+        for worker in (first, second):
+            await site.asking.burst(160)
+            code = await site.crew.terminate(worker)
+            if code != 0:
+                site.problem(f"{worker.name} ended with exit code {code}")
+            await site.crew.again(worker)
+        await site.settle()
+
+
+async def stopped_for_two_sessions(rig: Rig) -> None:
+    """SIGSTOP for two sessions, then CONT: the zombie commits nothing over its successor; nobody sees two answers."""
+    async with rig.site() as site:
+        crew = site.crew
+        await crew.hire(2)
+        zombie = crew.running[0]
+        await site.asking.burst(200)
+        async with crew.strike("worker SIGSTOP", interrupts=2):
+            await crew.busy(zombie)
+            assert zombie.process is not None
+            zombie.process.signal(signal.SIGSTOP)
+            await asyncio.sleep(2 * SESSION_S)
+            zombie.process.signal(signal.SIGCONT)
+        await site.asking.burst(100)
+        await site.settle()
