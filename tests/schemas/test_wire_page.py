@@ -199,6 +199,7 @@ def test_the_names_on_the_page_are_the_source() -> None:
     topics = [
         names.requests(model, "bulk").replace("bulk", lane),
         names.shared("bulk").replace("bulk", lane),
+        names.retry(10).replace("10s", "<delay>"),
         names.dead,
     ]
     assert first_column("topic") == topics
@@ -210,7 +211,8 @@ def test_the_names_on_the_page_are_the_source() -> None:
         names.model(model),
         names.worker("<worker>"),
     ]
-    assert f"Consumer groups: `{names.group('interactive')}` and `{names.group('bulk')}`" in PAGE
+    groups = f"`{names.group('interactive')}`, `{names.group('bulk')}` and `{names.group('retry')}`"
+    assert f"Consumer groups: {groups}" in PAGE
     assert " and none of " + ", ".join(f"`{slug}`" for slug in sorted(RESERVED_SLUGS)) in PAGE.replace("\n", " ")
 
 

@@ -16,7 +16,7 @@ from embedmq_worker.engine.null import NullEngine
 from embedmq_worker.engine.seam import Ask, Done, Engine, ModelFacts, Prepared, Slice
 from embedmq_worker.errors import OutOfMemory
 from embedmq_worker.jobs import Job, Part
-from embedmq_worker.plan import _grave
+from embedmq_worker.plan import grave
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -129,7 +129,7 @@ async def test_items_that_break_a_batch_fail_alone_wherever_they_are(device: Dev
         assert result.dense is not None
         rows = np.frombuffer(result.dense.data, np.float32).reshape(-1, 4)  # type: ignore[arg-type]  # bytes were asked for
         assert np.isnan(rows).all(axis=1).tolist() == [count == POISON for count in tokens]
-        assert (_grave(result) is not None) == (len(bad) == len(tokens))
+        assert (grave(result) is not None) == (len(bad) == len(tokens))
 
 
 async def test_one_bad_item_of_a_thousand_costs_few_batches(device: Device) -> None:

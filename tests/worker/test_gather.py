@@ -14,6 +14,7 @@ from embedmq_schemas.names import Names
 from embedmq_schemas.requests import Embed
 from embedmq_schemas.results import Failed as Failure
 from embedmq_worker.absent import Absent
+from embedmq_worker.cancel import Cancellations
 from embedmq_worker.choose import Budget, Chooser
 from embedmq_worker.config import Config, Model, Worker
 from embedmq_worker.decode import Decoder
@@ -22,19 +23,27 @@ from embedmq_worker.device import Device
 from embedmq_worker.engine.null import NullEngine
 from embedmq_worker.engine.seam import Ask, Engine, ModelFacts, Prepared
 from embedmq_worker.errors import CheckpointBroken
+from embedmq_worker.forward import Forward
 from embedmq_worker.gather import Gather
-from embedmq_worker.jobs import Job, Outcome
+from embedmq_worker.guard import Guard
+from embedmq_worker.jobs import Ending, Job, Outcome, Part, Retry
 from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import Metrics
+from embedmq_worker.pauses import Pauses
 from embedmq_worker.progress import Progress
 from embedmq_worker.residents import Change, Residents
+from embedmq_worker.retry import Retries
 from embedmq_worker.road import Road
 from embedmq_worker.room import Room
+from embedmq_worker.strays import Strays
 from embedmq_worker.waiting import Waiting
+from msgspec import structs
+from redis.asyncio import Redis
 
 from tests.worker.jobs import make_job, make_outcome
 
-SETTINGS = Worker(max_in_flight_items=100)
+NAMES = Names("embedmq")
+SETTINGS = Worker(max_in_flight_items=100, guard_failures=3, guard_pause_s=0.2)
 
 
 class Pausing(NullEngine):
@@ -86,17 +95,22 @@ async def gather(opener: Opener) -> AsyncIterator[Gather]:
     residents = Residents(config.models, opener, 2, SETTINGS)
     budgets: dict[str, Budget] = {}
     waiting = Waiting(budgets, Chooser(0.1, 50), lambda model: residents.engine(model) is not None)
+    retries, meter = Retries([10, 300], NAMES), Meter(Metrics(), config.models, budgets)
     threads: Executor
     with ThreadPoolExecutor(2) as threads:
         yield Gather(
-            decoder=Decoder(config, Names("embedmq"), residents.facts),
+            decoder=Decoder(config, NAMES, residents.facts, retries.park),
             residents=residents,
             absent=Absent(SETTINGS),
             waiting=waiting,
             room=Room(SETTINGS),
-            meter=Meter(Metrics(), config.models, budgets),
+            meter=meter,
             tokenizers=threads,
             budget=lambda _: Budget(1_000, 1_000),
+            pauses=Pauses(Guard(SETTINGS), meter),
+            retries=retries,
+            shared_topics=frozenset({"embedmq.shared.bulk"}),
+            max_waiting=2,
         )
         opener.loads.set()
         opener.cuts.set()
@@ -113,8 +127,9 @@ def make(
     return job
 
 
-def ids(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    return [(found.result.id, found.result.code) for found in outcomes if isinstance(found.result, Failure)]
+def ids(endings: Sequence[Ending]) -> list[tuple[str, str]]:
+    failed = [found.result for found in endings if isinstance(found, Outcome)]
+    return [(found.id, found.code) for found in failed if isinstance(found, Failure)]
 
 
 async def change(gather: Gather) -> Change:
@@ -136,7 +151,8 @@ async def test_no_partition_is_held_for_ever_by_what_others_brought(gather: Gath
     """One that brought nothing yet is read again when those that filled the room of the absent are gone."""
     theirs, mine = Progress("t", 0), Progress("t", 1)
     await gather.gather([make(gather, "a", 60, progress=theirs)])
-    assert gather.hold(make(gather, "b", model="n", progress=mine))
+    assert gather.crowded(job := make(gather, "b", model="n", progress=mine))
+    assert gather.turn_away(job) is None
     assert mine.held
     theirs.revoked = True
     gather.discard_revoked()
@@ -193,31 +209,107 @@ async def test_what_is_revoked_while_another_models_texts_are_cut_is_not_laid_as
     assert gather.room.held.items == held
 
 
+async def test_in_a_shared_partition_few_wait_for_a_model_and_the_rest_is_parked(gather: Gather) -> None:
+    """Those behind them are for other models: so no more than `max_waiting` hold up the partition's commit, and the
+    partition itself is never held."""
+    shared = Progress("embedmq.shared.bulk", 0)
+    jobs = [make(gather, f"{n}", progress=shared) for n in range(3)]
+    for job in jobs:
+        job.record = structs.replace(job.record, topic=shared.topic)
+    for job in jobs[:2]:
+        assert not gather.crowded(job)
+        assert gather.lay_aside(job)
+    assert gather.crowded(jobs[2])
+    parked = gather.turn_away(jobs[2])
+    assert isinstance(parked, Retry)
+    assert (parked.delay_s, parked.journey.attempts, parked.journey.parked) == (10, 0, 1)
+    assert not shared.held
+    gather.absent.take("m")
+    assert not gather.crowded(jobs[2])
+
+
+async def test_a_model_that_cannot_be_loaded_does_not_empty_its_topic_into_the_dead_letters(
+    gather: Gather, opener: Opener
+) -> None:
+    """After as many failures as the guard bears, the others wait, and go on when the model can be loaded after all."""
+    opener.error = CheckpointBroken("m: torn")
+    opener.loads.set()
+    await gather.gather([make(gather, f"{n}") for n in range(5)])
+    lost = await gather.take_up(await change(gather))
+    assert ids(lost) == [(f"{n}", "model_unavailable") for n in range(3)]
+    assert gather.absent.count("m") == 2
+    assert gather.lay_aside(make(gather, "later"))
+    opener.error = None
+    gather.residents._seats["m"].fails_until_s = 0.0  # instead of a minute's wait
+    async with asyncio.timeout(10):
+        while gather.residents.engine("m") is None:
+            await gather.resumption()
+            assert await gather.resume() == []
+            if gather.residents.engine("m") is None and not gather.pauses.blocks("m"):
+                await gather.take_up(await gather.residents.next_change())
+    assert [part.job.envelope.id for part in await taken(gather)] == ["3"], "one, to see how it goes"
+    gather.observe("m", failed=False)
+    await gather.resumption()
+    assert await gather.resume() == []
+    assert [part.job.envelope.id for part in await taken(gather)] == ["4", "later"]
+
+
+async def taken(gather: Gather) -> Sequence[Part]:
+    batch = await asyncio.wait_for(gather.waiting.take(), 10)
+    assert batch is not None
+    return batch.parts
+
+
+async def test_what_waits_for_a_model_that_keeps_failing_is_not_run(gather: Gather, opener: Opener) -> None:
+    """It lies aside, undelivered, until one request finds the model well again."""
+    opener.loads.set()
+    await gather.gather([make(gather, "a")])
+    await gather.take_up(await change(gather))
+    await gather.gather([make(gather, "b")])
+    for _ in range(3):
+        gather.observe("m", failed=True)
+    assert gather.absent.count("m") == 2
+    assert gather.waiting.demands() == []
+    assert gather.pauses.blocks("m")
+
+
 @pytest.mark.parametrize("cut", [False, True], ids=["laid aside", "cut into tokens before its model was evicted"])
 async def test_a_stop_loses_no_answer_that_waits_for_a_slow_delivery(
     gather: Gather, opener: Opener, *, cut: bool
 ) -> None:
     """Redis is slow, a model fails while the worker stops: its requests are answered, not left for another worker."""
-    delivered: list[Outcome] = []
+    delivered: list[Ending] = []
     goes_on = asyncio.Event()
 
     class Slow(Delivery):
         def __init__(self) -> None: ...
 
-        async def deliver(self, outcomes: Sequence[Outcome]) -> None:
+        async def deliver(self, endings: Sequence[Ending]) -> None:
             await goes_on.wait()
-            delivered.extend(outcomes)
+            delivered.extend(endings)
 
     opener.error = CheckpointBroken("m: torn")
+    redis = Redis()  # nobody asks it anything
     with ThreadPoolExecutor(1) as thread:
+        forward = Forward(
+            device=Device(thread, thread),
+            residents=gather.residents,
+            waiting=gather.waiting,
+            gathering=gather,
+            cancellations=Cancellations(redis, NAMES),
+            retries=gather.retries,
+            meter=gather.meter,
+        )
         road = Road(
             sources=[],
             decoder=gather.decoder,
+            strays=Strays(redis, NAMES, [], gather.retries),
+            retries=gather.retries,
             gathering=gather,
             residents=gather.residents,
             room=gather.room,
             waiting=gather.waiting,
-            device=Device(thread, thread),
+            forward=forward,
             delivery=Slow(),
             meter=gather.meter,
             commit_interval_s=0.0,

@@ -121,7 +121,7 @@ def assemble(
         residents=residents,
         waiting=waiting,
         gathering=gathering,
-        cancellations=Cancellations(world.redis, names),
+        cancellations=Cancellations(world.marks, names),
         retries=retries,
         meter=meter,
     )

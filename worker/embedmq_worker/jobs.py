@@ -26,7 +26,8 @@ class Job(Struct, eq=False, gc=False):
     """One record on its way: `remaining` items still lack a vector; `encoded` has what is there, by first item.
 
     `checked` says whether the request was held against its model's facts, which are known once the model was loaded;
-    `alone` that it may break the device, and gets a batch of its own.
+    `alone` that it may break the device, and gets a batch of its own; `suspect` that processes died with it, or with a
+    neighbour of it.
     """
 
     record: Record
@@ -39,6 +40,7 @@ class Job(Struct, eq=False, gc=False):
     prepared: Prepared = Prepared([], None, [], {})
     checked: bool = False
     alone: bool = False
+    suspect: bool = False
     remaining: int = 0
     encoded: list[tuple[int, Encoded]] = []  # msgspec copies an empty list for each instance
     tokenize_ms: float = 0.0

@@ -34,12 +34,12 @@ Write = StreamWrite | KeepWrite
 log = logging.getLogger(__name__)
 
 
-def connect(settings: Redis) -> RedisClient:
+def connect(settings: Redis, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> RedisClient:
     """A client that neither retries nor waits by itself: what an outage means is decided here."""
     client: RedisClient = RedisClient.from_url(
         settings.url,
-        socket_timeout=ANSWER_TIMEOUT_S + (settings.wait_replicas_ms / 1000 if settings.wait_replicas else 0),
-        socket_connect_timeout=ANSWER_TIMEOUT_S,
+        socket_timeout=answer_timeout_s + (settings.wait_replicas_ms / 1000 if settings.wait_replicas else 0),
+        socket_connect_timeout=answer_timeout_s,
         retry=Retry(NoBackoff(), 0),
         # with them, redis-py no longer looks whether a connection was closed, or has an answer left, before it uses it
         maint_notifications_config=MaintNotificationsConfig(enabled=False),

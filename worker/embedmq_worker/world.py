@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Final
 
 from aiokafka.errors import KafkaError
 from embedmq_schemas.connection import redact_url
@@ -20,11 +21,16 @@ from embedmq_worker.topic_sink import TopicSink
 from embedmq_worker.topics import Topics, ensure
 
 
+LOOK_TIMEOUT_S: Final = 0.5
+"""How long the device waits for what Redis may know of a batch."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
-    """The open connections of one worker."""
+    """The open connections of one worker; `marks` gives up soon, since the device waits for it."""
 
     redis: RedisClient
+    marks: RedisClient
     topics: Topics
     replies: TopicSink
 
@@ -32,7 +38,7 @@ class World:
 @contextlib.asynccontextmanager
 async def connected(config: Config, metrics: Metrics) -> AsyncIterator[World]:
     """Reach Redis and Kafka, create the topics, and close everything at the end."""
-    redis = connect(config.redis)
+    redis, marks = connect(config.redis), connect(config.redis, LOOK_TIMEOUT_S)
     try:
         topics = Topics(config.kafka)
         replies = TopicSink(config, topics, metrics)
@@ -40,6 +46,7 @@ async def connected(config: Config, metrics: Metrics) -> AsyncIterator[World]:
         raise ConfigInvalid(f"kafka: a certificate or key cannot be used: {error}") from error
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(marks.aclose)
         reason = await wait_reachable(redis, config.redis.start_timeout_s)
         if reason is not None:
             shown = redact_url(config.redis.url)
@@ -47,7 +54,7 @@ async def connected(config: Config, metrics: Metrics) -> AsyncIterator[World]:
         stack.push_async_callback(topics.close)
         stack.push_async_callback(replies.close)
         await _reach_kafka(config, topics, replies)
-        yield World(redis, topics, replies)
+        yield World(redis, marks, topics, replies)
 
 
 async def _reach_kafka(config: Config, topics: Topics, replies: TopicSink) -> None:
