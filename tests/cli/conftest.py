@@ -15,6 +15,7 @@ import pytest
 from embedmq.cli.root import run
 from embedmq_local.stack import Stack
 
+from tests.cli.graveyard import Graveyard
 from tests.producer.standin import StandIn
 
 
@@ -95,3 +96,20 @@ def piped(environment: dict[str, str]) -> Run:
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return command
+
+
+@pytest.fixture
+def yard(stack: Stack, prefix: str) -> Graveyard:
+    """A topic of dead letters, still empty."""
+    yard = Graveyard(stack, prefix)
+    yard.create(yard.dead)
+    return yard
+
+
+@pytest.fixture
+def three(yard: Graveyard) -> Graveyard:
+    """Three letters of two models and two codes, three, two and one hours old."""
+    yard.bury("first", age_h=3)
+    yard.bury("second", "unknown_model", model="bge", age_h=2)
+    yard.bury("third", age_h=1)
+    return yard
