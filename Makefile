@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a fresh machine with Python >= 3.11 and make is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test check fix bench docs clean
+.PHONY: help setup environment demo test faults fuzz check fix bench docs clean
 
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -36,6 +36,14 @@ demo: $(STAMP)  ## real Kafka, real Redis, one worker: embed 2,000 docstrings an
 
 test: $(STAMP)  ## the whole suite, against real Kafka and real Redis
 	@$(BIN)/python -m pytest
+
+# What is set in the environment or on make's command line (SEED=7) reaches these two as it is.
+faults: $(STAMP)  ## all of the fault suite: killed, cut and corrupted while requests are in flight (SEED=7 ROUNDS=3)
+	@$(BIN)/python -m tests.faults
+
+fuzz: $(STAMP)  ## millions of bred inputs for every decoder of bytes from outside (SEED=7 RUNS=100000)
+	@$(BIN)/uv --system-certs pip install --quiet --python $(BIN)/python -c constraints.txt --group fuzz
+	@$(BIN)/python -m tests.fuzz
 
 check: $(STAMP)  ## formatter, linter, types, import contracts, generated files
 	$(BIN)/ruff format --check .

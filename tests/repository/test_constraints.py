@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -26,8 +27,9 @@ def pins() -> dict[str, list[Version]]:
 
 
 def needs(project: dict[str, Any]) -> list[Requirement]:
-    """All direct dependencies, of every extra."""
-    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    """All direct dependencies, of every extra and every group."""
+    groups: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values(), *groups.values()]
     return [need for texts in lists for text in texts if (need := Requirement(text)).name != project["name"]]
 
 
