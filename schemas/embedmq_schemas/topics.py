@@ -13,6 +13,11 @@ SLACK_BYTES: Final = 64 * KIB
 KAFKA_BATCH_BYTES: Final = 1_048_588
 """Kafka's own default bound of one batch of records; clients in the field rely on it."""
 
+RETRY_DELAYS_S: Final = (10, 300)
+"""After which delays a request is tried again, unless workers are told otherwise: a topic for each."""
+RETRY_PARTITIONS: Final = 2
+"""What is tried again is little, and every partition costs something while nothing happens."""
+
 
 class Topic(Struct, frozen=True):
     """A topic as it should be; `settings` are Kafka's own names."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from embedmq_schemas.connection import KafkaConnection, RedisConnection
 from embedmq_schemas.limits import KIB, MIB, Limits
+from embedmq_schemas.topics import RETRY_DELAYS_S, RETRY_PARTITIONS
 from msgspec import Meta, Struct, field
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -40,7 +41,7 @@ class Kafka(KafkaConnection, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How soon partitions that were added to a topic are read, in milliseconds."""
     partitions: Positive = 8
     """Partitions of the request topics that the worker creates."""
-    retry_partitions: Positive = 2
+    retry_partitions: Positive = RETRY_PARTITIONS
     """Partitions of each retry topic that the worker creates."""
     replication: Positive = 3
     """Replicas of the topics that the worker creates, at most one per broker."""
@@ -84,7 +85,7 @@ class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     load_failure_s: Seconds = 60.0
     """How long requests for a model that could not be loaded are answered at once, before it is tried anew."""
     retry_delays_s: Annotated[list[Annotated[int, Meta(ge=1, le=86_400)]], Meta(min_length=1, max_length=4)] = field(
-        default_factory=lambda: [10, 300]
+        default_factory=lambda: list(RETRY_DELAYS_S)
     )
     """After which delays a request is tried again that failed for a reason that may pass, in seconds; the last one
     repeats. Each is a topic of its own: all workers of a fleet should agree."""

@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from embedmq_schemas.limits import Limits
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES
-from embedmq_schemas.topics import KAFKA_BATCH_BYTES, SLACK_BYTES, Topic, dead_settings, request_settings
+from embedmq_schemas.topics import (
+    KAFKA_BATCH_BYTES,
+    RETRY_DELAYS_S,
+    RETRY_PARTITIONS,
+    SLACK_BYTES,
+    Topic,
+    dead_settings,
+    request_settings,
+)
 
 PARTITIONS = 8
 MAX_REPLICATION = 3
@@ -22,11 +30,14 @@ def request_topics(names: Names, models: Sequence[str], *, shared: bool) -> list
 
 
 def wanted(names: Names, requests: Sequence[str], partitions: int, retention_days: float) -> list[Topic]:
-    """Request topics and the dead-letter topic."""
+    """Request topics, the retry topics and the dead-letter topic."""
     retention_ms, limits = int(retention_days * DAY_MS), Limits()
-    plain = request_settings(retention_ms, limits)
-    dead = Topic(names.dead, 1, dead_settings(retention_ms, limits))
-    return [*(Topic(topic, partitions, plain) for topic in requests), dead]
+    plain, wide = request_settings(retention_ms, limits), dead_settings(retention_ms, limits)
+    return [
+        *(Topic(topic, partitions, plain) for topic in requests),
+        *(Topic(names.retry(delay_s), RETRY_PARTITIONS, wide) for delay_s in RETRY_DELAYS_S),
+        Topic(names.dead, 1, wide),
+    ]
 
 
 def faults(topic: str, settings: Mapping[str, str], *, requests: bool) -> list[tuple[str, str]]:

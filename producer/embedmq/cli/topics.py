@@ -35,7 +35,7 @@ def topics() -> None:
 @click.option("--retention-days", type=click.FloatRange(min=0.01), default=RETENTION_DAYS, show_default=True)
 @click.pass_context
 def create(context: click.Context, models: Sequence[str], shared: bool, partitions: int, retention_days: float) -> None:
-    r"""Create the missing topics of MODELs, and the one of dead letters; what is there is left as it is.
+    r"""Create the missing topics of MODELs, those of retries and of dead letters; what is there is left as it is.
 
     \b
     Example:
