@@ -80,7 +80,8 @@ class Store:
 
     async def swap(self, key: str, value: bytes) -> bytes | None:
         """Replace a value, if there is one, without changing how long it lives; returns what was there."""
-        return cast("bytes | None", await self._run("SET", key, value, "XX", "KEEPTTL", "GET"))
+        swap: Callable[..., Coroutine[object, object, bytes | None]] = self._redis.set
+        return await self._end_by_itself(swap(key, value, xx=True, keepttl=True, get=True))
 
     async def left_s(self, key: str) -> int:
         """How long a key still lives, in seconds; below 0 for one that is not there, or lives for ever."""

@@ -129,6 +129,17 @@ def test_submit_prints_an_id_and_result_fetches_by_it(embedmq: Run, worker: Stan
     assert set(embedmq("submit", "minilm", "a", "--json").lines[0]) == {"id"}
 
 
+def test_cancel_says_what_became_of_a_request(embedmq: Run, worker: StandIn) -> None:
+    """Exit code 0 only for one that is called off."""
+    worker.answer = lambda _: None
+    id = embedmq("submit", "minilm", "a").out.strip()
+
+    assert embedmq("cancel", id) == (0, "cancelled\n", "")
+    assert embedmq("result", id).code == 1
+    done = embedmq("cancel", "nope", "--json")
+    assert (done.code, done.lines) == (1, [{"id": "nope", "outcome": "unknown"}])
+
+
 def test_result_says_what_is_the_matter_by_its_code(embedmq: Run, worker: StandIn) -> None:
     """4 while it is not finished, 1 when there will be none."""
     worker.answer = lambda _: None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import embedmq
 import pytest
+from embedmq_local.redis_server import RedisServer, find_redis
 from embedmq_local.stack import Stack
 
 from tests.producer.standin import StandIn
@@ -51,6 +53,32 @@ async def either(request: pytest.FixtureRequest, stack: Stack, prefix: str, work
         yield Awaited(sync)
     finally:
         await asyncio.to_thread(sync.__exit__, None, None, None)
+
+
+@pytest.fixture
+def new_redis(tmp_path: Path) -> Iterator[Callable[[], RedisServer]]:
+    """Starts a Redis that a test may stop; what it held is gone then."""
+    servers: list[RedisServer] = []
+
+    def start() -> RedisServer:
+        folder = tmp_path / f"redis-{len(servers)}"
+        (folder / "logs").mkdir(parents=True)
+        server = RedisServer(find_redis(), folder, None, persistent=False)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        if server.running:
+            server.stop(kill=True)
+        server.close()
+
+
+@pytest.fixture
+def own_redis(new_redis: Callable[[], RedisServer]) -> RedisServer:
+    """One of them."""
+    return new_redis()
 
 
 @pytest.fixture

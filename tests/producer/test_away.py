@@ -11,7 +11,7 @@ from pathlib import Path
 
 import embedmq
 import pytest
-from embedmq_local.redis_server import RedisServer, find_redis
+from embedmq_local.redis_server import RedisServer
 from embedmq_local.stack import Stack
 
 from tests.producer.standin import StandIn, create_topics, embedded
@@ -31,21 +31,6 @@ def closed() -> str:
     """An address where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that a test may stop."""
-    server = RedisServer(find_redis(), tmp_path, None, persistent=False)
-    server.log.parent.mkdir(exist_ok=True)
-    server.start()
-    try:
-        yield server
-    finally:
-        if server.running and server.process is not None:
-            server.process.signal(signal.SIGTERM)
-            server.process.wait(10)
-        server.close()
 
 
 async def test_nothing_listening_is_unavailable(stack: Stack, closed: str) -> None:

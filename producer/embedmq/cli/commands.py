@@ -15,7 +15,19 @@ import click
 GROUP: Final = "embedmq.commands"
 """Entry points by which other packages add commands."""
 
-OWN: Final = ("completion", "dead", "doctor", "embed", "models", "result", "schema", "score", "submit", "topics")
+OWN: Final = (
+    "cancel",
+    "completion",
+    "dead",
+    "doctor",
+    "embed",
+    "models",
+    "result",
+    "schema",
+    "score",
+    "submit",
+    "topics",
+)
 """The commands of this package: each is a module of `embedmq.cli` and has its name there."""
 
 
