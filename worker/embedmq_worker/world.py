@@ -20,7 +20,6 @@ from embedmq_worker.redis_sink import connect, wait_reachable
 from embedmq_worker.topic_sink import TopicSink
 from embedmq_worker.topics import Topics, ensure
 
-
 LOOK_TIMEOUT_S: Final = 0.5
 """How long the device waits for what Redis may know of a batch."""
 
