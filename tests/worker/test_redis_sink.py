@@ -41,6 +41,13 @@ def some(count: int, name: str = "k") -> list[Write]:
     return [stream(f"{name}{n}") if n % 2 else keep(f"{name}{n}") for n in range(count)]
 
 
+async def command(client: RedisClient, *words: str | int) -> None:
+    """One command that redis-py has no typed method for."""
+    pipe = client.pipeline(transaction=False)
+    pipe.execute_command(*words)
+    await pipe.execute()
+
+
 async def have(client: RedisClient, writes: list[Write]) -> list[str]:
     """The keys of those writes that are in Redis."""
     return [write.key for write in writes if await client.exists(write.key)]
@@ -168,9 +175,9 @@ async def demoted_and_alone(redis: RedisClient) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def forbidden(redis: RedisClient) -> AsyncIterator[None]:
-    await redis.execute_command("ACL", "SETUSER", "default", "-xadd", "-set")
+    await command(redis, "ACL", "SETUSER", "default", "-xadd", "-set")
     yield
-    await redis.execute_command("ACL", "SETUSER", "default", "+xadd", "+set")
+    await command(redis, "ACL", "SETUSER", "default", "+xadd", "+set")
 
 
 Trouble = Callable[[RedisClient], contextlib.AbstractAsyncContextManager[None]]
@@ -205,7 +212,7 @@ async def test_a_redis_that_reads_its_data_is_waited_for(
     for n in range(40):
         await redis.set(f"ballast{n}", bytes(MIB))
     await redis.config_set("key-load-delay", 50_000)
-    loading = asyncio.create_task(redis.execute_command("DEBUG", "RELOAD"))
+    loading = asyncio.create_task(command(redis, "DEBUG", "RELOAD"))
     async with RedisClient.from_url(own_redis.url, retry=Retry(NoBackoff(), 0)) as another:
 
         async def begun() -> bool | None:
@@ -334,7 +341,7 @@ async def test_connections_killed_all_the_time_lose_nothing(sink: RedisSink, red
 
 async def test_slowness_is_no_refusal(impatient: RedisSink, redis: RedisClient) -> None:
     """Not even of one write that times out again and again, while Redis answers what is no write."""
-    await redis.execute_command("CLIENT", "PAUSE", 8_000, "WRITE")
+    await command(redis, "CLIENT", "PAUSE", 8_000, "WRITE")
     assert await impatient.write(writes := some(1)) == []
     assert len(await have(redis, writes)) == 1
 

@@ -161,22 +161,26 @@ class TopicSink:
     async def _examine(self, topic: str) -> str:
         """Why Kafka may not acknowledge what was sent to one of our topics; a topic that is gone is created again."""
         try:
-            await self._mend(topic, BLOCKED_S / 2)
+            if await self._mend(topic, BLOCKED_S / 2):
+                return "the topic was gone"
         except KafkaError as error:
             return f"{type(error).__name__}: {error}"
-        return "no acknowledgement: has the topic fewer replicas than `min.insync.replicas`?"
+        return "no acknowledgement: are fewer replicas in sync than `min.insync.replicas`?"
 
-    async def _mend(self, topic: str, known_s: float = 30.0) -> None:
-        """Create one of our topics again if it is not there; look anew if what is known of it is older than `known_s`.
+    async def _mend(self, topic: str, known_s: float = 30.0) -> bool:
+        """Create one of our topics again if it is not there, and say whether that was so; what is known of it may be
+        `known_s` old.
 
         Raises KafkaError when that cannot be known or done.
         """
         async with self._mending:
-            if await self._topics.partitions(topic, known_s) == 0:
-                refusals = await self._topics.create([self._ours[topic]])
-                if refusals:
-                    raise KafkaError(refusals[0])
-                log.warning("topic_created_again", extra={"topic": topic})
+            if await self._topics.partitions(topic, known_s):
+                return False
+            refusals = await self._topics.create([self._ours[topic]])
+        if refusals:
+            raise KafkaError(refusals[0])
+        log.warning("topic_created_again", extra={"topic": topic})
+        return True
 
     def _tell(self, write: TopicWrite, error: str) -> None:
         """Say what Kafka does not take, now and then: it is tried again every second, for as long as it takes."""
