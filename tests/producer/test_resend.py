@@ -35,7 +35,8 @@ def client(stack: Stack, own_redis: RedisServer, prefix: str) -> Callable[..., e
     """A client on that Redis, with less patience than by default."""
 
     def make(**settings: Any) -> embedmq.Client:
-        return embedmq.Client(stack.kafka, own_redis.url, prefix=prefix, **{"resend_grace_s": 0.3, **settings})
+        chosen: dict[str, Any] = {"resend_grace_s": 0.3, **settings}
+        return embedmq.Client(stack.kafka, own_redis.url, prefix=prefix, **chosen)
 
     return make
 
