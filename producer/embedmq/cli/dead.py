@@ -82,7 +82,9 @@ def show(context: click.Context, which: str, value: IO[bytes] | None) -> None:
         if value.name == "-":
             return
     if invocation.json:
-        headers = [[name, None if content is None else shown(content)] for name, content in letter.headers]
+        headers = [
+            [shown(name.encode()), None if content is None else shown(content)] for name, content in letter.headers
+        ]
         json_line({**facts(letter), "headers": headers})
     else:
         for what, how in details(letter, now()):

@@ -44,7 +44,7 @@ def facts(letter: DeadLetter) -> dict[str, object]:
         "id": letter.id or None,
         "model": letter.model or None,
         "code": letter.code or None,
-        "reason": letter.reason or None,
+        "reason": shown(letter.reason.encode()) or None,
         "lane": letter.lane,
         "attempts": letter.attempts,
         "buried_unix_ms": letter.buried_unix_ms,
