@@ -13,7 +13,19 @@ from embedmq.cli.connecting import setup_of
 from embedmq.cli.dead_options import Filters, filter_options, selection_of
 from embedmq.cli.dead_purge import purge
 from embedmq.cli.dead_replay import replay
-from embedmq.cli.dead_rows import HEAD, Tally, as_json, beside_progress, details, facts, line, now, progress, row, shown
+from embedmq.cli.dead_rows import (
+    HEAD,
+    Tally,
+    as_json,
+    beside_progress,
+    details,
+    facts,
+    line,
+    now,
+    progress,
+    row,
+    shown_headers,
+)
 from embedmq.cli.options import invocation_of
 from embedmq.cli.output import json_line
 
@@ -82,10 +94,7 @@ def show(context: click.Context, which: str, value: IO[bytes] | None) -> None:
         if value.name == "-":
             return
     if invocation.json:
-        headers = [
-            [shown(name.encode()), None if content is None else shown(content)] for name, content in letter.headers
-        ]
-        json_line({**facts(letter), "headers": headers})
+        json_line({**facts(letter), "headers": shown_headers(letter)})
     else:
         for what, how in details(letter, now()):
             click.echo(f"{what:10}  {how}")

@@ -82,8 +82,13 @@ def details(letter: DeadLetter, now_unix_ms: int) -> Iterator[tuple[str, str]]:
         ("key", "null" if letter.key is None else shown(letter.key)),
         ("value", "null" if letter.value is None else f"{len(letter.value)} bytes; --value FILE writes them"),
     )
-    for name, value in letter.headers:
-        yield "header", f"{shown(name.encode())}: {'null' if value is None else shown(value)}"
+    for name, text in shown_headers(letter):
+        yield "header", f"{name}: {'null' if text is None else text}"
+
+
+def shown_headers(letter: DeadLetter) -> list[tuple[str, str | None]]:
+    """All headers in their order, each as `shown`."""
+    return [(shown(name.encode()), None if value is None else shown(value)) for name, value in letter.headers]
 
 
 def shown(value: bytes) -> str:
