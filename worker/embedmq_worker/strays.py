@@ -17,7 +17,7 @@ from embedmq_worker.jobs import Ending, Job
 from embedmq_worker.retry import Retries
 
 REMEMBER_S: Final = 5.0
-"""How long it is believed what the catalogue said of a model."""
+"""How long it is believed that the catalogue knows a model. That it does not is never remembered: it may any moment."""
 REMEMBER_MOST: Final = 1_000
 """Names of models may be anything that was sent: no more of them are remembered."""
 
@@ -35,30 +35,32 @@ class Strays:
         self._names = names
         self._served = ", ".join(sorted(models))
         self._retries = retries
-        self._known: dict[str, tuple[float, bool]] = {}
+        self._known_s: dict[str, float] = {}
 
     async def settle(self, jobs: Sequence[Job]) -> list[Ending]:
         """Decide for each; asks the catalogue at most once, and takes a model for known when it cannot be asked."""
         now_s = time.monotonic()
         models = {job.envelope.model for job in jobs}
-        unsure = [model for model in models if now_s - self._known.get(model, (float("-inf"), False))[0] > REMEMBER_S]
-        if unsure:
-            await self._look(unsure if len(self._known) < REMEMBER_MOST else list(models), now_s)
-        return [self._settle(job, time.time() * 1000) for job in jobs]
+        unsure = [model for model in models if now_s - self._known_s.get(model, float("-inf")) > REMEMBER_S]
+        known = models.difference(unsure) | await self._look(unsure)
+        if len(self._known_s) > REMEMBER_MOST:
+            self._known_s.clear()
+        self._known_s |= dict.fromkeys(known.intersection(unsure), now_s)
+        return [self._settle(job, time.time() * 1000, known=job.envelope.model in known) for job in jobs]
 
-    async def _look(self, models: Sequence[str], now_s: float) -> None:
-        if len(self._known) >= REMEMBER_MOST:
-            self._known.clear()
+    async def _look(self, models: Sequence[str]) -> set[str]:
+        if not models:
+            return set()
         try:
             found = await self._client.mget([self._names.model(model) for model in models])
         except (RedisError, OSError) as error:
             log.warning("catalogue_not_read", extra={"error": f"{type(error).__name__}: {error}"})
-            found = [b""] * len(models)
-        self._known |= {model: (now_s, entry is not None) for model, entry in zip(models, found, strict=True)}
+            return set(models)
+        return {model for model, entry in zip(models, found, strict=True) if entry is not None}
 
-    def _settle(self, job: Job, now_unix_ms: float) -> Ending:
+    def _settle(self, job: Job, now_unix_ms: float, *, known: bool) -> Ending:
         model, journey = job.envelope.model, job.envelope.journey
-        if self._known[model][1]:
+        if known:
             return self._retries.park(job, Fault("unknown_model", f"{model} is served by other workers"), now_unix_ms)
         fault = Fault("unknown_model", f"no model {model!r} is served here; there are: {self._served}")
         return fail(job, fault) if journey.parked else self._retries.park(job, fault, now_unix_ms)
