@@ -11,6 +11,13 @@ from embedmq_local.errors import StackError
 from embedmq_local.stack import Stack
 
 
+def pytest_configure() -> None:
+    """One core a process, for torch here and in every worker: there is another process of tests beside this one, and
+    threads that spin while they wait for one that has no core take longer than no threads at all.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """Real Kafka and real Redis; where they cannot be had, tests skip on a laptop and fail in CI."""
