@@ -20,6 +20,7 @@ from embedmq_worker.errors import (
     CheckpointMissing,
     CheckpointUnreachable,
     CheckpointUnsafe,
+    DeviceLost,
     OutOfMemory,
     WorkerError,
 )
@@ -162,6 +163,11 @@ def os_error(number: int) -> OSError:
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), OutOfMemory),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 4 bytes"), OutOfMemory),
         (RuntimeError("CUDA error: out of memory"), OutOfMemory),
+        (torch.AcceleratorError("CUDA error: out of memory"), OutOfMemory),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), OutOfMemory),
+        (RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be"), DeviceLost),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), DeviceLost),
+        (torch.AcceleratorError("CUDA error: something that a later driver says"), DeviceLost),
         (os_error(errno.ENOMEM), OutOfMemory),
         (os_error(errno.ENOSPC), CheckpointUnreachable),
         (os_error(errno.EIO), CheckpointUnreachable),
@@ -190,3 +196,58 @@ def test_an_error_that_has_its_name_keeps_it() -> None:
     """Whoever raised it knew more."""
     error = CheckpointGated("gated")
     assert classify(error, "tiny") is error
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: device-side assert triggered",
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA error: an illegal instruction was encountered",
+        "CUDA error: misaligned address",
+        "CUDA error: unspecified launch failure",
+        "CUDA error: the launch timed out and was terminated",
+        "CUDA error: uncorrectable ECC error encountered",
+        "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+        "CUDA error: no CUDA-capable device is detected",
+        "CUDA error: operation not supported on global/shared address space",
+        "CUDA driver error: unknown error",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+        "HIP error: an illegal memory access was encountered",
+    ],
+)
+@pytest.mark.parametrize("kind", [RuntimeError, torch.AcceleratorError])
+def test_a_broken_device_is_told_from_a_broken_item(said: str, kind: type[Exception]) -> None:
+    """Whichever type this torch gives it: nothing more will be computed, so no item is at fault."""
+    assert isinstance(
+        classify(kind(f"{said}\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1"), "a batch"), DeviceLost
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: invalid configuration argument"),
+        torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device"),
+        torch.AcceleratorError("CUDA error: invalid device ordinal"),
+        torch.AcceleratorError("CUDA error: operation not supported"),
+        RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
+        RuntimeError("cannot encode 'CUDA error: device-side assert triggered'"),
+        ValueError("CUDA error: device-side assert triggered"),
+        AssertionError("CUDA error: device-side assert triggered"),
+    ],
+)
+def test_what_one_call_or_one_text_has_to_do_with_is_no_broken_device(error: Exception) -> None:
+    """The batch is taken apart, as for any other failure."""
+    assert not isinstance(classify(error, "a batch"), DeviceLost)
+
+
+def test_no_error_of_a_cpu_is_a_broken_device() -> None:
+    """An index that an embedding table lacks is an assert on a GPU; here it is the item's own."""
+    table, words = torch.nn.Embedding(4, 2), torch.tensor([9])
+    for broken in (lambda: table(words), lambda: torch.zeros(2, 3) @ torch.zeros(2, 3), lambda: torch.zeros(-1)):
+        with pytest.raises((IndexError, RuntimeError)) as found:
+            broken()
+        assert not isinstance(classify(found.value, "a batch"), DeviceLost)

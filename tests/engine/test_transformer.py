@@ -19,7 +19,7 @@ from embedmq_worker.engine.rows import Layout, Raw
 from embedmq_worker.engine.seam import Ask, Encoded, Engine, Options, Slice
 from embedmq_worker.engine.transformer import TransformerEngine
 from embedmq_worker.engine.trial import Trial, open_trial
-from embedmq_worker.errors import OutOfMemory
+from embedmq_worker.errors import DeviceLost, OutOfMemory
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from tests.engine.checkpoints import HIDDEN, LONGEST, TEXTS, make
@@ -193,9 +193,31 @@ def test_too_little_memory_is_named_and_what_was_held_is_let_go(error: Callable[
 
 def test_any_other_error_of_a_device_is_its_own(fail: Fail) -> None:
     """It is the road that finds the item at fault."""
-    _, launch = fail(lambda: RuntimeError("device-side assert triggered"))
-    with pytest.raises(RuntimeError, match="device-side assert"):
+    _, launch = fail(lambda: RuntimeError("the sizes do not match"))
+    with pytest.raises(RuntimeError, match="the sizes do not match"):
         launch()
+
+
+def test_a_device_that_is_lost_is_named(fail: Fail) -> None:
+    """No item is at fault: the road gives up the device, not the requests."""
+    _, launch = fail(lambda: RuntimeError("CUDA error: device-side assert triggered"))
+    with pytest.raises(DeviceLost, match="device-side assert"):
+        launch()
+
+
+@pytest.mark.parametrize("path", ["packed", "sentence-transformers"])
+def test_a_model_on_a_lost_device_can_be_let_go(folder: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that ends because of it ends in good order; only who asks for memory is told."""
+    engine = load(Model(checkpoint=str(folder), dtype="float32", path=path), "cpu")  # type: ignore[arg-type]  # one of them
+
+    def lost(device: torch.device) -> None:
+        raise RuntimeError(f"CUDA error: unspecified launch failure ({device})")
+
+    for module in ("transformer", "plain"):
+        monkeypatch.setattr(f"embedmq_worker.engine.{module}.free_cache", lost)
+    with pytest.raises(DeviceLost):
+        engine.free_cache()
+    engine.close()
 
 
 def words_of(engine: Engine) -> int:

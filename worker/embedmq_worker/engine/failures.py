@@ -1,4 +1,6 @@
-"""What do torch, transformers, safetensors and the system throw while a model loads, and what is it called here?"""
+"""What do torch, transformers, safetensors and the system throw while a model loads or computes, and what is it called
+here?
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from embedmq_worker.errors import (
     CheckpointMissing,
     CheckpointUnreachable,
     CheckpointUnsafe,
+    DeviceLost,
     OutOfMemory,
     WorkerError,
 )
@@ -23,7 +26,22 @@ MAX_CHARACTERS = 300
 REPORTER = "transformers.modeling_utils"
 """Who logs what weights a checkpoint lacks; transformers fills them at random and goes on."""
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "_alloc_failed")
+DEVICE = r"(CUDA|CUDA driver|HIP|cuDNN|MIOpen) error\b"
+"""How the messages begin that tell of a device. What a CPU throws begins otherwise, and a text that a message quotes
+stands further back."""
+LOST = (
+    r"assert|illegal (memory access|instruction|address)|misaligned address|unspecified launch failure|launch timed out"
+    r"|invalid program counter|on global/shared address|hardware stack error|unknown error|\bECC\b|NVLink"
+    r"|busy or unavailable|no CUDA-capable device"
+    r"|(device|GPU) is lost|context (is destroyed|was destroyed)|invalid device context"
+    r"|(CUBLAS|CUDNN|HIPBLAS|MIOPEN)_STATUS_(NOT_INITIALIZED|EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)"
+)
+"""Which of them mean that nothing more will be computed in this process."""
+ITS_OWN = (
+    r"invalid (configuration )?argument|invalid device (function|ordinal)|no kernel image|not supported(?! on global)"
+)
+"""What only the call that failed has to do with: the device goes on."""
 DISK = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
 
 SAID: tuple[tuple[str, type[CheckpointInvalid]], ...] = (
@@ -72,6 +90,8 @@ def classify(error: BaseException, text: str) -> WorkerError:
         return OutOfMemory(message)
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return OutOfMemory(message)
+    if _is_lost(error, names):
+        return DeviceLost(message)
     if isinstance(error, OSError) and error.errno in DISK:
         return CheckpointUnreachable(message)
     if isinstance(error, FileNotFoundError):
@@ -82,6 +102,16 @@ def classify(error: BaseException, text: str) -> WorkerError:
         if re.search(pattern, str(error), re.IGNORECASE):
             return kind(message)
     return CheckpointInvalid(message)
+
+
+def _is_lost(error: BaseException, names: set[str]) -> bool:
+    """Whether an error says that the device is broken. Errors of one may be reported at a later call, of anything."""
+    if "RuntimeError" not in names or not re.match(DEVICE, str(error), re.IGNORECASE):
+        return False
+    if re.search(LOST, first_line(error), re.IGNORECASE):
+        return True
+    # torch has this type since 2.8, for whatever a device reports
+    return "AcceleratorError" in names and not re.search(ITS_OWN, first_line(error), re.IGNORECASE)
 
 
 def first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,9 @@ from embedmq_worker.engine.reference import say
 from embedmq_worker.engine.rows import Raw
 from embedmq_worker.engine.seam import Ask, Done, Fault, ModelFacts, Prepared, Running, Slice
 from embedmq_worker.engine.tokens import Texts
-from embedmq_worker.engine.transformer import Underway, free_cache, or_out_of_memory
+from embedmq_worker.engine.transformer import Underway, computing, free_cache
 from embedmq_worker.engine.void import void
+from embedmq_worker.errors import DeviceLost
 
 ROUTES = ("query", "document")
 """Names of prompts that are names of a router's routes, too."""
@@ -67,17 +69,18 @@ class PlainEngine:
 
     def launch(self, batch: Sequence[Slice]) -> Running:
         """Encode what has the same prompt together; when this returns it is done, on a GPU too."""
-        return or_out_of_memory(lambda: self._launch(batch))
+        return computing(lambda: self._launch(batch))
 
     def free_cache(self) -> None:
         """Give back what torch keeps for later."""
-        free_cache(self._device)
+        computing(lambda: free_cache(self._device))
 
     def close(self) -> None:
         """Let the weights go."""
         self._model = None
         gc.collect()
-        self.free_cache()
+        with suppress(DeviceLost):  # there is nothing to be had back
+            self.free_cache()
 
     def _asked(self, ask: Ask, prepared: Prepared) -> Asked:
         refused = {i: REFUSED for i, item in enumerate(ask.items) if not isinstance(item, str)}

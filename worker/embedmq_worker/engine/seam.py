@@ -126,6 +126,7 @@ class Running(Protocol):
 
         Raises:
             OutOfMemory: the device had too little memory for it.
+            DeviceLost: the device computes nothing more for this process.
         """
         ...
 
@@ -160,11 +161,16 @@ class Engine(Protocol):
 
         Raises:
             OutOfMemory: the device had too little memory for it.
+            DeviceLost: the device computes nothing more for this process.
         """
         ...
 
     def free_cache(self) -> None:
-        """Give back what the allocator keeps for later."""
+        """Give back what the allocator keeps for later.
+
+        Raises:
+            DeviceLost: as `launch`.
+        """
         ...
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from embedmq_worker.engine.rows import Forward, Layout
 from embedmq_worker.engine.seam import Ask, Done, Encoded, Ids, ModelFacts, Prepared, Running, Slice
 from embedmq_worker.engine.tokens import Texts
 from embedmq_worker.engine.void import void
-from embedmq_worker.errors import OutOfMemory
+from embedmq_worker.errors import DeviceLost, OutOfMemory
 
 Value = TypeVar("Value")
 
@@ -38,17 +39,18 @@ class TransformerEngine:
 
     def launch(self, batch: Sequence[Slice]) -> Running:
         """One forward pass for all slices. On CUDA nothing here waits for the device; `collect` does."""
-        return or_out_of_memory(lambda: self._launch(batch))
+        return computing(lambda: self._launch(batch))
 
     def free_cache(self) -> None:
         """Give back what torch keeps for later; on a CPU it keeps nothing."""
-        free_cache(self._device)
+        computing(lambda: free_cache(self._device))
 
     def close(self) -> None:
         """Let the weights go; batches that were launched end undisturbed."""
         self._forward = None
         gc.collect()  # modules and what they are wrapped in know each other
-        self.free_cache()
+        with suppress(DeviceLost):  # there is nothing to be had back
+            self.free_cache()
 
     @torch.inference_mode()
     def _launch(self, batch: Sequence[Slice]) -> Running:
@@ -102,24 +104,26 @@ class Underway:
 
     def collect(self) -> list[Encoded]:
         """Wait for them, and hand them out."""
-        return or_out_of_memory(self._finished.collect)
+        return computing(self._finished.collect)
 
 
-def or_out_of_memory(work: Callable[[], Value]) -> Value:
-    """Do something that takes memory.
+def computing(work: Callable[[], Value]) -> Value:
+    """Do something on a device.
 
     Raises:
         OutOfMemory: there was too little, of the device's or the machine's.
+        DeviceLost: it computes nothing more for this process.
+        Exception: whatever else went wrong, as it came.
     """
     try:
         return work()
     except Exception as error:
         named = classify(error, "a batch")
-        if not isinstance(named, OutOfMemory):
+        if not isinstance(named, OutOfMemory | DeviceLost):
             raise
-        said = str(named)
+        kind, said = type(named), str(named)
     # not inside of `except`: there, the frames that failed would still hold their tensors
-    raise OutOfMemory(said)
+    raise kind(said)
 
 
 def free_cache(device: torch.device) -> None:
