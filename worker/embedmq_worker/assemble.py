@@ -152,7 +152,7 @@ def assemble(
             topics[lane],
             config.kafka,
             worker_id,
-            partial(metrics.count, "rebalances_total", 1, lane),
+            metrics,
             road.revoke,
         )
         for lane in LANES

@@ -75,7 +75,7 @@ class Catalogue:
 
     def status(self, waiting: Waiting, meter: Meter, sources: Sequence[Source]) -> WorkerStatus:
         """What clients are told to expect: tokens that wait here and in Kafka, by the rate of late."""
-        lags = {source.lane: source.lag() for source in sources}
+        lags = {source.reader: source.lag() for source in sources}
         now_s = time.monotonic()
         models: dict[str, ModelStatus] = {}
         for name, state in self._residents.states().items():

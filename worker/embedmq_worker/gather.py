@@ -239,14 +239,14 @@ class Gather:
             self._hold(job)
 
     def _hold(self, job: Job) -> None:
-        job.progress.held = True
+        job.progress.hold("model")
         self._held[job.progress] = job.envelope.model
 
     def _release(self) -> None:
         """Have partitions read again whose models are there now, or are not waited for by too many any more."""
         for progress, model in list(self._held.items()):
             if progress.revoked or not self._is_absent(model) or not self.absent.full(model):
-                progress.held = False
+                progress.release("model")
                 del self._held[progress]
 
     def _check(self, jobs: Sequence[Job], facts: ModelFacts) -> tuple[list[Job], list[Ending]]:

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from embedmq_schemas.requests import Lane
+from embedmq_schemas.names import Reader
 from embedmq_schemas.results import Failed
 
 from embedmq_worker.choose import Budget
@@ -62,9 +62,9 @@ class Meter:
         """The device had too little memory; this was tried."""
         self._metrics.count("out_of_memory_total", 1, model, step)
 
-    def read(self, lane: Lane, records: int) -> None:
+    def read(self, reader: Reader, records: int) -> None:
         """Records came from Kafka."""
-        self._metrics.count("records_total", records, lane)
+        self._metrics.count("records_total", records, reader)
 
     def prepared(self, model: str, jobs: Sequence[Job]) -> None:
         """Texts were cut into tokens."""

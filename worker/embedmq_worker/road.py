@@ -97,11 +97,11 @@ class Road:
                     await self.gather(read)
                     read = Load()
                     await self.room.wait(job.cost, job.envelope.lane)
-                if progress.revoked or progress.start(record.offset) is False:
+                if not progress.start(record):
                     self.room.leave(job.cost, job.envelope.lane)
                 elif not (isinstance(found, Job) and self.gathering.lay_aside(found)):
                     read.add(found)
-            self.meter.read(source.lane, len(records))
+            self.meter.read(source.reader, len(records))
             await self.gather(read)
             # What is buffered is read without a pause: let the device start on this while the next is decoded.
             await asyncio.sleep(0)
@@ -189,7 +189,7 @@ class Road:
             await self.delivery.deliver(endings)
             for ending in endings:
                 job = ending.job
-                job.progress.complete(job.record.offset)
+                job.progress.complete(job.record)
                 self.room.leave(job.cost, job.envelope.lane)
             self.meter.delivered(endings, time.perf_counter() - start_s)
             for source in self.sources:

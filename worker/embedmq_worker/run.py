@@ -170,7 +170,7 @@ def _refresh(metrics: Metrics, road: Road) -> None:
     metrics.set("in_flight_bytes_peak", road.room.peak_bytes)
     metrics.set("in_flight_items", road.room.held.items)
     for source in road.sources:
-        metrics.set("assigned_partitions", source.partitions, source.lane)
+        metrics.set("assigned_partitions", source.partitions, source.reader)
     metrics.set("memory_budget_bytes", road.residents.budget_bytes)
     for name, state in road.residents.states().items():
         metrics.set("model_loaded", float(state.state == "resident"), name)

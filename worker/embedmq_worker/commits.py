@@ -1,0 +1,105 @@
+"""How does Kafka learn what is complete?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+from embedmq_schemas.names import Reader
+
+from embedmq_worker.partitions import Partitions
+from embedmq_worker.progress import Progress
+from embedmq_worker.retention import Retention
+
+TIMEOUT_S: Final = 10.0
+REVOKE_TIMEOUT_S: Final = 1.5
+RETRY_S: Final = 0.1
+LAST_ATTEMPTS: Final = 3
+
+Offsets = Mapping[Progress, int]
+
+log = logging.getLogger(__name__)
+
+
+class Commits:
+    """One group's commits. What Kafka does not take is tried again: nothing is lost by that, at worst read twice."""
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, partitions: Partitions, retention: Retention, reader: Reader
+    ) -> None:
+        self._consumer = consumer
+        self._partitions = partitions
+        self._retention = retention
+        self._reader = reader
+        self._failing = False
+        self._unsettled: set[TopicPartition] = set()
+
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Where these begin is to be settled first."""
+        self._unsettled = set(partitions)
+
+    async def commit(self) -> bool:
+        """Commit what is complete; whether there is nothing left to be tried again."""
+        if self._unsettled and not await self._settle():
+            return False
+        return await self._commit(self._partitions.committable(), TIMEOUT_S)
+
+    async def commit_last(self) -> None:
+        """Commit what is complete before the group is left, over a rebalance if there is one just now."""
+        for _ in range(LAST_ATTEMPTS):
+            if await self.commit():
+                return
+
+    async def revoke(self, offsets: Offsets) -> None:
+        """Commit what was complete of partitions that are taken away, quickly: the whole group waits."""
+        await self._commit(offsets, REVOKE_TIMEOUT_S)
+
+    async def _settle(self) -> bool:
+        """Commit where a group starts that never committed, so that lag is a number from the first moment on; and where
+        it goes on when retention has passed its commit, so that all its members together count once what was lost.
+        """
+        ours, asked = self._partitions.ours, self._unsettled
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                commits: dict[TopicPartition, int | None] = {tp: await self._consumer.committed(tp) for tp in asked}
+                beginnings: dict[TopicPartition, int] = await self._consumer.beginning_offsets(asked)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            await self._failed(error)
+            return False
+        if ours is not self._partitions.ours:
+            return True  # a rebalance since then asks anew
+        lost = {tp: self._retention.lost_before(tp, commits[tp], beginnings[tp]) for tp in asked}
+        # what was read already commits more than the beginning
+        untouched = {tp for tp in asked if ours[tp].reached is None and (commits[tp] is None or lost[tp])}
+        self._retention.report({tp: lost[tp] for tp in asked - untouched})
+        self._unsettled = untouched
+        if not await self._commit({ours[tp]: beginnings[tp] for tp in untouched}, TIMEOUT_S):
+            return False
+        self._retention.report({tp: lost[tp] for tp in untouched})
+        if ours is self._partitions.ours:
+            self._unsettled = set()
+        return True
+
+    async def _commit(self, offsets: Offsets, timeout_s: float) -> bool:
+        if not offsets:
+            return True
+        asked = {TopicPartition(progress.topic, progress.partition): at for progress, at in offsets.items()}
+        try:
+            await asyncio.wait_for(self._consumer.commit(asked), timeout_s)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            await self._failed(error)
+            return False
+        self._failing = False
+        for progress, offset in offsets.items():
+            progress.committed(offset)
+        return True
+
+    async def _failed(self, error: Exception) -> None:
+        if not self._failing:
+            log.warning("commit_failed", extra={"reader": self._reader, "error": f"{type(error).__name__}: {error}"})
+        self._failing = True
+        await asyncio.sleep(RETRY_S)

@@ -1,0 +1,157 @@
+"""Did Kafka's retention remove records before they were read, and how close is it to those that wait?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+from embedmq_schemas.names import Reader
+
+from embedmq_worker.metrics import Metrics
+from embedmq_worker.partitions import Partitions
+from embedmq_worker.polling import Read
+from embedmq_worker.progress import Progress
+
+LOOK_S: Final = 5.0
+"""How often the age of what waits is looked at."""
+WARN_S: Final = 60.0
+"""How often, at most, the log warns of it."""
+NEAR: Final = 0.5
+"""Part of the retention from which on it does."""
+ASK_S: Final = 1.0
+"""How often, at most, Kafka is asked where partitions begin: transactions leave a gap each."""
+
+Gap = tuple[int, int]
+"""From the offset that should have come next up to the one that came."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the reading of one partition began in this assignment, what comes next, and when the last was sent."""
+
+    start: int
+    next: int
+    read_unix_ms: int | None = None
+
+
+class Retention:
+    """Watches what one reader reads. Missing offsets tell of retention only where the partition begins behind them:
+    else they are gaps, as compaction and transactions leave them.
+    """
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, partitions: Partitions, reader: Reader, metrics: Metrics, retention_ms: int
+    ) -> None:
+        self._consumer = consumer
+        self._partitions = partitions
+        self._reader = reader
+        self._metrics = metrics
+        self._retention_ms = retention_ms
+        self._places: dict[TopicPartition, Place] = {}
+        self._gaps: dict[TopicPartition, list[Gap]] = {}
+        self._found = asyncio.Event()
+        self._warned_s = float("-inf")
+
+    def assigned(self) -> None:
+        """Reading begins anew, at the commits."""
+        self._places = {}
+
+    def lost_before(self, tp: TopicPartition, commit: int | None, beginning: int) -> int:
+        """How many records (gaps between them included) were removed between the group's commit and the first one that
+        was read, or can be.
+        """
+        if commit is None:
+            return 0
+        first = max(commit, beginning)
+        place = self._places.setdefault(tp, Place(first, first))
+        if place.start < commit:
+            self._rewound(tp, commit, place.start)
+        return max(0, min(beginning, place.start) - commit)
+
+    def report(self, lost: Mapping[TopicPartition, int]) -> None:
+        """Raise the alarm: this is the one loss that Kafka itself decides."""
+        for tp, count in lost.items():
+            if count:
+                self._metrics.count("records_lost_total", count, self._reader)
+                log.error("records_lost", extra={"topic": tp.topic, "partition": tp.partition, "records": count})
+
+    def read(self, reads: Sequence[Read]) -> None:
+        """Records were handed out."""
+        for progress, batch in groupby(reads, itemgetter(0)):
+            first, *rest = (record for _, record in batch)
+            self._read(progress, first, (rest or [first])[-1].offset + 1)
+
+    async def watch(self) -> None:
+        """Look after both until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._found.wait(), LOOK_S)
+            self._found.clear()
+            self._look(time.time() * 1000)
+            if self._gaps:
+                await self._ask()
+                await asyncio.sleep(ASK_S)
+
+    def _read(self, progress: Progress, first: ConsumerRecord, next: int) -> None:
+        tp, offset = TopicPartition(progress.topic, progress.partition), first.offset
+        place = self._places.setdefault(tp, Place(offset, offset))
+        floor = place.start if progress.reached is None else progress.reached
+        if offset < floor:
+            self._rewound(tp, floor, offset)
+            place.start = place.next = offset
+        elif offset > place.next:
+            self._gaps.setdefault(tp, []).append((place.next, offset))
+            self._found.set()
+        # what was put back comes twice, and is no news
+        place.next, place.read_unix_ms = max(place.next, next), first.timestamp
+
+    async def _ask(self) -> None:
+        """Count those of the missing offsets that lie before the beginnings of their partitions."""
+        asked, self._gaps = self._gaps, {}
+        try:
+            beginnings: dict[TopicPartition, int] = await self._consumer.beginning_offsets(asked)
+        except KafkaError:  # asked again, unless it is another one's business now
+            self._gaps = {tp: gaps + self._gaps.get(tp, []) for tp, gaps in asked.items() if tp in self._places}
+            return
+        self.report({tp: sum(removed(gap, beginnings[tp]) for gap in gaps) for tp, gaps in asked.items()})
+
+    def _look(self, now_unix_ms: float) -> None:
+        """Measure the age of the oldest record that waits, here or in Kafka, and warn when it may be removed soon."""
+        ages = {tp: self._age_ms(tp, progress, now_unix_ms) for tp, progress in self._partitions.ours.items()}
+        tp = max(ages, key=ages.__getitem__, default=None)
+        age_ms = ages[tp] if tp else 0.0
+        self._metrics.set("oldest_record_seconds", age_ms / 1000, self._reader)
+        now_s = time.monotonic()
+        if tp and age_ms > self._retention_ms * NEAR and now_s - self._warned_s >= WARN_S:
+            self._warned_s = now_s
+            place = {"reader": self._reader, "topic": tp.topic, "partition": tp.partition}
+            log.warning("retention_near", extra={**place, "age_s": round(age_ms / 1000)})
+
+    def _age_ms(self, tp: TopicPartition, progress: Progress, now_unix_ms: float) -> float:
+        """Of what is read and open, else of what was read last, where Kafka has more: it is not much younger."""
+        sent_unix_ms, place = progress.oldest_unix_ms, self._places.get(tp)
+        if sent_unix_ms is None and place is not None:
+            end: int | None = self._consumer.highwater(tp)
+            waits = end is not None and end > (place.start if progress.reached is None else progress.reached)
+            sent_unix_ms = place.read_unix_ms if waits else None
+        return max(0.0, now_unix_ms - sent_unix_ms) if sent_unix_ms and sent_unix_ms > 0 else 0.0
+
+    def _rewound(self, tp: TopicPartition, expected: int, found: int) -> None:
+        place = {"topic": tp.topic, "partition": tp.partition}
+        log.warning("log_rewound", extra={**place, "expected_offset": expected, "found_offset": found})
+
+
+def removed(gap: Gap, beginning: int) -> int:
+    """How many of the offsets in a gap lie before the beginning of the partition."""
+    return max(0, min(beginning, gap[1]) - gap[0])
