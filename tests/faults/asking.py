@@ -18,6 +18,8 @@ from tests.faults.ledger import Asked, Ledger, Place, Where
 MSGPACK: Final = (("content-type", b"application/msgpack"),)
 WHERE: Final[Sequence[Where]] = ("stream", "stream", "stream", "topic", "kept")
 MODELS: Final = ("null", "null", "null", "tail")
+SHARED: Final = ("tail", "nobody")
+"""Models that have no topics of their own; the second is not there at all."""
 LANES: Final = ("interactive", "bulk")
 CLIENTS: Final = 4
 
@@ -92,7 +94,7 @@ class Asking:
             dead=wish.dead,
         )
         request = {"type": "embed", "id": id, "model": model, "items": texts, **self._reply(asked), **wish.fields}
-        name = "shared" if model == "tail" else model
+        name = "shared" if model in SHARED else model
         record = Record(
             topic=f"{self._prefix}.{name}.{lane}",
             value=msgspec.msgpack.encode(request),
@@ -115,11 +117,23 @@ class Asking:
         """Produce what was composed, perhaps once more."""
         await asyncio.gather(*(self._send(asked, record) for asked, record in composed))
 
-    async def _send(self, asked: Asked, record: Record) -> None:
-        self._ledger.ask(asked)
-        sent = await self._producer.send_and_wait(
+    async def unledgered(self, records: Iterable[Record]) -> None:
+        """Send what nobody keeps account of."""
+        await asyncio.gather(*(self._produce(record) for record in records))
+
+    async def know_partitions(self, topic: str, count: int) -> None:
+        """Until this producer knows that a topic has so many."""
+        while len(await self._producer.partitions_for(topic)) < count:
+            await self._producer.client.force_metadata_update()
+
+    async def _produce(self, record: Record) -> Any:
+        return await self._producer.send_and_wait(
             record.topic, record.value, record.key, record.partition, headers=list(record.headers)
         )
+
+    async def _send(self, asked: Asked, record: Record) -> None:
+        self._ledger.ask(asked)
+        sent = await self._produce(record)
         self._ledger.accept(asked.id, Place(sent.topic, sent.partition, sent.offset))
 
     def _reply(self, asked: Asked) -> dict[str, Any]:

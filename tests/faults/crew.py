@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
     from tests.faults.site import Site
 
 ROOT: Final = Path(__file__).parents[2]
+KEPT: Final = ROOT / "build" / "faults"
+"""Where diaries and logs of failed rows are."""
 READY_S: Final = 40.0
 BUSY_S: Final = 30.0
+DEATH_LOOK_S: Final = 0.05
 
 
 class Strike(Struct):
@@ -83,9 +88,10 @@ class Crew:
         return await self._site.until(lambda: bool(self.diaries.busy(pids)), "a batch on a device", BUSY_S)
 
     @contextlib.asynccontextmanager
-    async def strike(self, kind: str, *, interrupts: int = 1) -> AsyncIterator[Strike]:
-        """A fault, from its beginning to its end; waits until something is in flight to be hit."""
-        await self.busy()
+    async def strike(self, kind: str, *, interrupts: int = 1, busy: bool = True) -> AsyncIterator[Strike]:
+        """A fault, from its beginning to its end; with `busy`, waits until something is in flight to be hit."""
+        if busy:
+            await self.busy()
         hit = bool(self.diaries.busy([worker.pid for worker in self.running]))
         strike = Strike(kind, self._site.open, hit)
         self.interruptions += interrupts
@@ -99,8 +105,20 @@ class Crew:
 
     async def terminate(self, worker: Worker, kind: str = "worker SIGTERM") -> int:
         """Stop one in good order while it is busy; the exit code."""
-        async with self.strike(kind, interrupts=0):
+        async with self.strike(kind, interrupts=len(self.running)):
             return await asyncio.to_thread(worker.stop)
+
+    @contextlib.asynccontextmanager
+    async def kept_alive(self, *workers: Worker) -> AsyncIterator[Counter[int]]:
+        """Whoever dies is started again at once, as a supervisor would; counts exit codes."""
+        codes: Counter[int] = Counter()
+        keeping = [asyncio.create_task(self._keep(worker, codes)) for worker in workers]
+        try:
+            yield codes
+        finally:
+            for task in keeping:
+                task.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
 
     async def ended(self, worker: Worker, timeout_s: float = 30.0) -> int | None:
         """Until it has died by itself; its exit code."""
@@ -140,7 +158,13 @@ class Crew:
             figures.peak_rss_bytes = max(figures.peak_rss_bytes, peak_rss_bytes(worker.pid))
 
     async def dismiss(self) -> None:
-        """End all, whatever they do."""
+        """End all, whatever they do; what they wrote is kept if the row has failed."""
+        if self._site.figures.problems:
+            kept = KEPT / self._site.figures.row
+            shutil.rmtree(kept, ignore_errors=True)
+            kept.mkdir(parents=True)
+            for path in [*self._folder.glob("*.diary"), *(worker.log for worker in self.workers)]:
+                shutil.copy(path, kept)
         for worker in self.workers:
             if worker.running:
                 await asyncio.to_thread(worker.stop, kill=True)
@@ -149,6 +173,14 @@ class Crew:
     def life(self, pid: int) -> Life:
         """The latest process of this number."""
         return next(life for life in reversed(self.diaries.read()) if life.pid == pid)
+
+    async def _keep(self, worker: Worker, codes: Counter[int]) -> None:
+        while True:
+            while worker.process is None or (code := worker.process.poll()) is None:  # noqa: ASYNC110
+                await asyncio.sleep(DEATH_LOOK_S)
+            codes[code] += 1
+            self.interruptions += 1
+            await self.again(worker, ready=False)
 
     def _start(self, env: Mapping[str, str]) -> Worker:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))

@@ -119,6 +119,20 @@ class Diaries:
             key for life in self.read() for batch in life.batches.values() if batch.computed for key in batch.keys
         )
 
+    def repeated(self, life: Life) -> set[str]:
+        """What one process computed to its end, and another process, too."""
+        mine = _computed(life)
+        return {key for other in self.read() if other is not life for key in _computed(other) if key in mine}
+
+    def first_begins(self) -> dict[str, int]:
+        """When each item was first on a device, in nanoseconds."""
+        found: dict[str, int] = {}
+        for life in self.read():
+            for batch in life.batches.values():
+                for key in batch.keys:
+                    found[key] = min(batch.begin_ns, found.get(key, batch.begin_ns))
+        return found
+
     def idle_share(self, from_ns: int, to_ns: int) -> float:
         """Part of a stretch of time in which no device had a batch."""
         spans = sorted(
@@ -138,3 +152,7 @@ class Diaries:
         return min(
             (b.begin_ns for life in self.read() for b in life.batches.values() if b.begin_ns >= after_ns), default=None
         )
+
+
+def _computed(life: Life) -> set[str]:
+    return {key for batch in life.batches.values() if batch.computed for key in batch.keys}

@@ -25,8 +25,9 @@ OVERFLOWN = Fault("processing_failed", "the numbers are none")
 class FaultyEngine:
     """Vectors derived from the texts; takes `batch_ms` a batch, and does what texts tell it to."""
 
-    def __init__(self, diary: Writer, batch_ms: float, mib: int) -> None:
+    def __init__(self, diary: Writer, switches: Switches, batch_ms: float, mib: int) -> None:
         self._diary = diary
+        self._switches = switches
         self._batch_s = batch_ms / 1000
         self.facts = ModelFacts(
             dimensions=truth.WIDTH,
@@ -74,7 +75,7 @@ class FaultyEngine:
             raise errors.DeviceLost("device-side assert")
         if truth.OOM_ALONE in words or (truth.OOM in words and len(texts) > 1):
             raise OutOfMemory("too little memory for this batch")
-        if truth.FAIL in words:
+        if truth.FAIL in words or self._switches.get("fail"):
             raise ValueError("a text that no model can take")
 
     def _encode(self, part: Slice, texts: Sequence[str]) -> Encoded:
@@ -106,7 +107,7 @@ class Loader:
             case "broken":
                 raise WorkerError("a load that fails as none was foreseen to")
             case _:
-                return FaultyEngine(self._diary, form.batch_ms, form.mib)
+                return FaultyEngine(self._diary, self._switches, form.batch_ms, form.mib)
 
 
 def _ids(item: str | Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:

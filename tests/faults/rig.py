@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from embedmq_local.stack import Stack
 from msgspec import Struct
@@ -17,6 +17,9 @@ from msgspec import Struct
 from tests.faults.figures import Figures
 from tests.faults.proxy import Proxy
 from tests.faults.site import Site
+
+LIMIT_S: Final = 150.0
+"""For one round of one row."""
 
 
 class Cluster:
@@ -98,7 +101,8 @@ async def play(row: Row, rig: Rig) -> Figures:
     start_s, figures = time.monotonic(), rig.figures
     figures.claim = row.claim
     try:
-        await row.run(rig)
+        async with asyncio.timeout(LIMIT_S * rig.rounds):
+            await row.run(rig)
     except Exception as error:
         figures.problems.append(f"{type(error).__name__}: {error}")
         figures.problems.extend(traceback.format_exc().splitlines()[-4:])

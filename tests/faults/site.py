@@ -18,10 +18,10 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
@@ -47,6 +47,7 @@ pinned = true
 [models.tail]
 checkpoint = "null:8?batch_ms=40"
 shared = true
+pinned = true
 """
 KAFKA: Final = {
     "session_timeout_ms": 6_000,
@@ -70,6 +71,7 @@ class Site:
         models: str = MODELS,
         kafka: dict[str, object] | None = None,
         worker: dict[str, object] | None = None,
+        redis: dict[str, object] | None = None,
         plant: str = "",
     ) -> None:
         self.prefix = f"f{uuid.uuid4().hex[:10]}"
@@ -83,7 +85,8 @@ class Site:
         self.reply_topic = f"{self.prefix}-replies"
         self.stack = stack
         self._folder = folder / self.prefix
-        self._settings = (models, {**KAFKA, **(kafka or {})}, {**WORKER, **(worker or {})})
+        tables = {"kafka": {**KAFKA, **(kafka or {})}, "worker": {**WORKER, **(worker or {})}, "redis": redis or {}}
+        self._config = "\n".join([f'prefix = "{self.prefix}"', *map(toml, tables.items()), models])
         self._plant = plant
         self._rounds = 0
         self._stack = AsyncExitStack()
@@ -93,11 +96,9 @@ class Site:
         self.redis = await self.own_redis("redis")
         self.network.target = self.redis.address
         await self._stack.enter_async_context(self.network)
-        await self._create_reply_topic()
-        models, kafka, worker = self._settings
-        tables = "\n".join(f"[{name}]\n{toml(table)}" for name, table in (("kafka", kafka), ("worker", worker)))
+        await self.create(self.reply_topic, 2)
         config = self._folder / "worker.toml"
-        config.write_text(f'prefix = "{self.prefix}"\n{tables}\n{models}')
+        config.write_text(self._config)
         self.crew = Crew(self, self._folder, config, self._plant)
         self._stack.push_async_callback(self.crew.dismiss)
         self.asking = Asking(self.prefix, self.reply_topic, self.rng, self.ledger, self.stack.kafka)
@@ -113,7 +114,9 @@ class Site:
         self._stack.push_async_callback(self._end, watching)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.problem(f"ended by {kind.__name__}")
         await self._stack.aclose()
 
     @property
@@ -124,6 +127,24 @@ class Site:
     def problem(self, what: str) -> None:
         self.figures.problems.append(what)
 
+    async def admin(self, order: Callable[[AIOKafkaAdminClient], Awaitable[object]]) -> object:
+        """Have Kafka do something to its topics."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.stack.kafka)
+        await admin.start()
+        try:
+            return await order(admin)
+        finally:
+            await admin.close()
+
+    async def create(self, topic: str, partitions: int) -> None:
+        """Create a topic, perhaps one whose deletion is under way."""
+        new = NewTopic(topic, partitions, min(3, len(self.stack.brokers)))
+        while True:
+            answer: Any = await self.admin(lambda admin: admin.create_topics([new]))
+            if not answer.topic_errors[0][1]:
+                return
+            await asyncio.sleep(LOOK_S)
+
     async def own_redis(self, name: str) -> RedisServer:
         """A Redis that belongs to this site."""
         folder = self._folder / name
@@ -132,6 +153,11 @@ class Site:
         await asyncio.to_thread(server.start)
         self._stack.push_async_callback(asyncio.to_thread, _end_server, server)
         return server
+
+    def move_redis(self, server: RedisServer) -> None:
+        """From now on, results are read there."""
+        self.reading = RedisReader(server.url, self.prefix, self.outcomes)
+        self._stack.push_async_callback(self.reading.client.aclose)
 
     async def until(self, holds: Callable[[], bool], what: str, timeout_s: float = 30.0) -> bool:
         """Wait until something holds; a problem of the row if it does not in time."""
@@ -240,19 +266,11 @@ class Site:
         watching.cancel()
         await asyncio.wait({watching})
 
-    async def _create_reply_topic(self) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.stack.kafka)
-        await admin.start()
-        try:
-            replicas = min(3, len(self.stack.brokers))
-            await admin.create_topics([NewTopic(self.reply_topic, 2, replicas)])
-        finally:
-            await admin.close()
 
-
-def toml(table: dict[str, object]) -> str:
-    """Simple values as TOML, which for those is JSON."""
-    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
+def toml(section: tuple[str, dict[str, object]]) -> str:
+    """A section of simple values as TOML, which for those is JSON."""
+    name, table = section
+    return "\n".join([f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())])
 
 
 def _end_server(server: RedisServer) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Switch = Literal["load", "clock", "block"]
-"""`load`: how loading fails; `clock`: seconds by which the wall clock is wrong; `block`: seconds for which the event
-loop stands still, once."""
+Switch = Literal["load", "clock", "block", "fail"]
+"""`load`: how loading fails; `fail`: every batch does; `clock`: seconds by which the wall clock is wrong; `block`:
+seconds for which the event loop stands still, once.
+"""
 
 
 class Switches:

@@ -31,10 +31,15 @@ async def terminated_under_load(rig: Rig) -> None:
         first, second = await site.crew.hire(), await site.crew.hire()
         for worker in (first, second):
             await site.asking.burst(160)
+            gone = site.crew.life(worker.pid)
             code = await site.crew.terminate(worker)
             if code != 0:
                 site.problem(f"{worker.name} ended with exit code {code}")
             await site.crew.again(worker)
+            await site.answered()
+            repeated = site.crew.diaries.repeated(gone)
+            if repeated:
+                site.problem(f"{len(repeated)} items that {worker.name} had computed were computed by others, too")
         await site.settle()
 
 
@@ -53,3 +58,36 @@ async def stopped_for_two_sessions(rig: Rig) -> None:
             zombie.process.signal(signal.SIGCONT)
         await site.asking.burst(100)
         await site.settle()
+
+
+async def loop_blocked(rig: Rig) -> None:
+    """The event loop stands still for longer than a session: the log names it, others take over, nothing is split."""
+    async with rig.site(worker={"blocked_loop_s": 2.0}) as site:
+        crew = site.crew
+        await crew.hire(2)
+        await site.asking.burst(240)
+        async with crew.strike("loop blocked", interrupts=2):
+            crew.switches.set("block", SESSION_S + 3)
+            await site.until(
+                lambda: any(crew.events(worker, "loop_blocked") for worker in crew.workers), "loop_blocked in a log"
+            )
+        await site.asking.burst(60)
+        await site.settle()
+
+
+async def members_come_and_go(rig: Rig) -> None:
+    """Members join, leave and die every second or two: work goes on in every generation."""
+    async with rig.site() as site:
+        crew = site.crew
+        await crew.hire(3)
+        for turn in range(10 * rig.rounds):
+            await site.asking.burst(60)
+            victim = rig.rng.choice(crew.running)
+            if turn % 3 == 0:
+                await crew.kill(victim, kind="worker kill -9 in a storm")
+                crew.interruptions += 3
+            else:
+                await crew.terminate(victim, "worker leaves in a storm")
+                crew.interruptions += 2
+            await crew.again(victim, ready=False)
+        await site.settle(90)
