@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from embedmq_schemas.results import Failed
+
     from embedmq.client import Client
     from embedmq.embeddings import Embedding, Embeddings, SparseVector
     from embedmq.errors import (
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     )
     from embedmq.fleet import ServedModel
     from embedmq.kept import Ticket
+    from embedmq.reply_topic import replies
     from embedmq.scores import Scores
     from embedmq.sync import SyncClient
 
@@ -31,6 +34,7 @@ __all__ = [
     "EmbedMQError",
     "Embedding",
     "Embeddings",
+    "Failed",
     "InvalidRequest",
     "Overloaded",
     "RequestCancelled",
@@ -44,17 +48,20 @@ __all__ = [
     "Ticket",
     "Unavailable",
     "UnknownRequest",
+    "replies",
 ]
 
 _MODULES = {
     "Client": "client",
     "Embedding": "embeddings",
     "Embeddings": "embeddings",
+    "Failed": "reply_topic",
     "Scores": "scores",
     "ServedModel": "fleet",
     "SparseVector": "embeddings",
     "SyncClient": "sync",
     "Ticket": "kept",
+    "replies": "reply_topic",
 }
 
 

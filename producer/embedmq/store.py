@@ -80,8 +80,8 @@ class Store:
 
     async def swap(self, key: str, value: bytes) -> bytes | None:
         """Replace a value, if there is one, without changing how long it lives; returns what was there."""
-        swap: Callable[..., Coroutine[object, object, bytes | None]] = self._redis.set
-        return await self._end_by_itself(swap(key, value, xx=True, keepttl=True, get=True))
+        # redis-py reads the answer as a value only when it is told so
+        return cast("bytes | None", await self._run("SET", key, value, "XX", "KEEPTTL", "GET", get=True))
 
     async def left_s(self, key: str) -> int:
         """How long a key still lives, in seconds; below 0 for one that is not there, or lives for ever."""
@@ -101,9 +101,9 @@ class Store:
         found = {key async for key in self._redis.scan_iter(match=prefix + "*", count=SCAN_COUNT)}
         return sorted(key.decode() for key in found)
 
-    async def _run(self, *words: str | bytes | int) -> object:
+    async def _run(self, *words: str | bytes | int, **reading: bool) -> object:
         execute: Callable[..., Coroutine[object, object, object]] = self._redis.execute_command
-        return await self._end_by_itself(execute(*words))
+        return await self._end_by_itself(execute(*words, **reading))
 
     async def _end_by_itself(self, command: Coroutine[object, object, _T]) -> _T:
         task = asyncio.ensure_future(command)
