@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import pytest
@@ -34,28 +35,39 @@ class Done(NamedTuple):
 
 Run = Callable[..., Done]
 
+LIFE_S, JOIN_TIMEOUT_S = 110.0, 30.0
+"""How long a stand-in may live, and how long it may take to end."""
+
 
 @pytest.fixture
 def worker(stack: Stack, prefix: str) -> Iterator[StandIn]:
-    """A stand-in that serves `minilm` in a thread of its own."""
-    started, ended = threading.Event(), asyncio.Event()
-    found: list[StandIn] = []
-    loops: list[asyncio.AbstractEventLoop] = []
+    """A stand-in that serves `minilm` in a thread of its own, which is gone when the test is."""
+    started: Future[tuple[StandIn, asyncio.Event]] = Future()
 
     async def serve() -> None:
         async with StandIn(stack.kafka, stack.redis, prefix) as standin:
             await standin.announce(dimensions=4, outputs=["dense"], revision="r1")
-            found.append(standin)
-            loops.append(asyncio.get_running_loop())
-            started.set()
+            ended = asyncio.Event()
+            started.set_result((standin, ended))
             await ended.wait()
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    def run() -> None:
+        try:
+            asyncio.run(asyncio.wait_for(serve(), LIFE_S))
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = threading.Thread(target=run)
     thread.start()
-    assert started.wait(30)
-    yield found[0]
-    loops[0].call_soon_threadsafe(ended.set)
-    thread.join()
+    standin, ended = started.result(LIFE_S)
+    try:
+        yield standin
+    finally:
+        standin.loop.call_soon_threadsafe(ended.set)
+        thread.join(JOIN_TIMEOUT_S)
+        assert not thread.is_alive(), "the stand-in did not end"
 
 
 @pytest.fixture

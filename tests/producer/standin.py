@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
+from embedmq.consumer import close_consumer
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError
 
@@ -27,6 +28,7 @@ Answering = Callable[[Request], Answer | None]
 
 WIDTH = 4
 MAX_ENTRY = 64
+STOP_TIMEOUT_S = 5.0
 
 
 def vector(item: str | Sequence[int]) -> list[float]:
@@ -77,24 +79,35 @@ class StandIn:
         self._topics = [f"{prefix}.{'shared' if shared else model}.{lane}" for lane in ("interactive", "bulk")]
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def __aenter__(self) -> Self:
         await create_topics(self._kafka, self._topics)
         self._consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka, fetch_max_wait_ms=100)
+        try:
+            await self._start()
+        except BaseException:
+            await close_consumer(self._consumer)
+            raise
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def _start(self) -> None:
         await self._consumer.start()
         places = [TopicPartition(topic, number) for topic in self._topics for number in range(2)]
         self._consumer.assign(places)
         await self._consumer.seek_to_beginning(*places)
-        self._task = asyncio.create_task(self._run())
-        return self
 
     async def __aexit__(self, *_: object) -> None:
+        """Ends in bounded time, whatever Kafka and Redis do, and leaves nothing running."""
         assert self._task is not None
+        self._stopping = True  # a read is never cancelled: its consumer would be left out of step
+        await asyncio.wait({self._task}, timeout=STOP_TIMEOUT_S)
         self._task.cancel()
+        await close_consumer(self._consumer)
+        await self.redis.aclose()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-        await self._consumer.stop()
-        await self.redis.aclose()
 
     async def announce(self, **entry: Any) -> None:
         """Write the model into the catalogue."""
@@ -129,7 +142,7 @@ class StandIn:
         await pipe.execute()
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             found = await self._consumer.getmany(timeout_ms=200)
             answers: list[tuple[Request, Answer]] = []
             for record in (record for records in found.values() for record in records):
@@ -141,7 +154,7 @@ class StandIn:
                     answers.append((request, answer))
             if found:
                 self._arrived.set()
-            while answers:
+            while answers and not self._stopping:
                 try:
                     await self.reply(*answers)
                 except ConnectionError:  # a connection from before a restart
