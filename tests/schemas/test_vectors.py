@@ -67,7 +67,7 @@ def test_an_array_is_a_read_only_view_of_the_bytes_that_came_from_the_network() 
         Tensor("float32", (1, 1), [[1e300]]),
         Tensor("float16", (1, 1), [[70_000.0]]),
     ],
-    ids=str,
+    ids=lambda lie: f"{lie.dtype} {lie.shape}",
 )
 def test_a_tensor_that_lies_is_refused_before_anything_is_allocated(lie: Tensor) -> None:
     """Shape, dtype and data must fit each other; a shape alone never costs memory."""
