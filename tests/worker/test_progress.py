@@ -223,7 +223,9 @@ class OnePartition(RuleBasedStateMachine):
             assert offset == progress.reached
             self.check(offset)
             progress.committed(offset)
+            self.group_commit = offset
         assert progress.committable() is None
+        assert progress.reached in (None, self.group_commit)
 
 
 TestOnePartition = OnePartition.TestCase

@@ -164,6 +164,7 @@ class Progress:
         """
         same = mark in (self._open.get(offset), self._complete.get(offset))
         self._past.rewind(above(offset, self._complete) if same else None)
+        self._committed = None
         self._complete = below(offset, self._complete)
         self._open = below(offset, self._open)
 
