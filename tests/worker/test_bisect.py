@@ -14,7 +14,7 @@ from embedmq_worker.bisect import Relief, encode_parts, prepare_jobs
 from embedmq_worker.device import Device
 from embedmq_worker.engine.null import NullEngine
 from embedmq_worker.engine.seam import Ask, Done, Engine, ModelFacts, Prepared, Slice
-from embedmq_worker.errors import OutOfMemory
+from embedmq_worker.errors import DeviceLost, OutOfMemory
 from embedmq_worker.jobs import Job, Part
 from embedmq_worker.plan import grave
 from hypothesis import HealthCheck, given, settings
@@ -73,6 +73,27 @@ class Cramped(NullEngine):
 
     def free_cache(self) -> None:
         self.freed += 1
+
+
+class Breaking(Cramped):
+    """An engine on a device that is too small, and breaks at a certain launch, or when its cache is freed."""
+
+    def __init__(self, launches: int, fits: int = 1) -> None:
+        super().__init__(fits)
+        self._launches = launches
+
+    def launch(self, batch: Sequence[Slice]) -> Done:
+        self._use()
+        return super().launch(batch)
+
+    def free_cache(self) -> None:
+        self._use()
+        super().free_cache()
+
+    def _use(self) -> None:
+        self._launches -= 1
+        if self._launches < 0:
+            raise DeviceLost("CUDA error: unspecified launch failure")
 
 
 class Evictions:
@@ -178,10 +199,39 @@ async def test_an_idle_model_makes_room_before_a_batch_is_halved(device: Device)
 
 
 async def test_an_item_too_large_for_the_device_fails_alone(device: Device) -> None:
-    """At the end of the ladder, by name; what is left of the batch goes on."""
+    """At the end of the ladder, by name, and its request is told apart: it may be tried again."""
     engine, evictions = Cramped(fits=0), Evictions()
     job = make_job("a", [1, 1])
-    await encode(device, engine, [Part(job, 0, 2)], evictions.relief)
+    exhausted = await encode_parts(device, engine, [Part(job, 0, 2)], evictions.relief, lambda: None)
+    assert exhausted == [job]
+    assert job.remaining == 0
     assert [fault.code for fault in job.prepared.faults.values()] == ["processing_failed"] * 2
     assert evictions.steps.count("fail") == 2
     assert "OutOfMemory" in job.prepared.faults[0].message
+
+
+async def test_only_requests_that_found_too_little_memory_alone_may_be_tried_again(device: Device) -> None:
+    """Neither those that fitted in halves, nor those that failed for another reason."""
+    jobs = [make_job(str(n), [count]) for n, count in enumerate([1, 3, 1, POISON])]
+
+    class Weighed(Fragile):
+        def launch(self, batch: Sequence[Slice]) -> Done:
+            if len(batch) > 2 or any(part.prepared.tokens == [3] for part in batch):
+                raise OutOfMemory("three tokens on a device for two")
+            return super().launch(batch)
+
+    parts = [Part(job, 0, 1) for job in jobs]
+    exhausted = await encode_parts(device, Weighed(), parts, Evictions().relief, lambda: None)
+    assert exhausted == [jobs[1]]
+    assert [bool(job.prepared.faults) for job in jobs] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("launches", range(7))
+async def test_a_device_that_breaks_ends_the_batch_and_fails_nobody(device: Device, launches: int) -> None:
+    """At its first launch, in the midst of the ladder or of the halving; the next batch is let on, to learn it."""
+    engine, said = Breaking(launches), list[None]()
+    job = make_job("a", [1] * 4)
+    with pytest.raises(DeviceLost):
+        await encode_parts(device, engine, [Part(job, 0, 4)], Evictions().relief, lambda: said.append(None))
+    assert job.prepared.faults == {}
+    assert len(said) == 1

@@ -1,7 +1,8 @@
 """How does a batch, or a read, survive the one item in it that breaks the engine, or a device too small for it?
 
 Out of memory has a ladder: free the allocator's cache, evict a model that is idle, halve the batch, fail the item.
-Every other failure goes to the halving at once. Only the item that fails alone fails.
+Every other failure goes to the halving at once. Only the item that fails alone fails. A device that is lost is no
+item's fault, and would fail them all: that ends the batch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from embedmq_worker.decode import asks, fail
 from embedmq_worker.device import Device
 from embedmq_worker.engine.seam import Encoded, Engine, Fault, Prepared, Slice
 from embedmq_worker.engine.void import void
-from embedmq_worker.errors import OutOfMemory
+from embedmq_worker.errors import DeviceLost, OutOfMemory
 from embedmq_worker.jobs import Cost, Job, Outcome, Part
 
 log = logging.getLogger(__name__)
@@ -52,29 +53,45 @@ async def prepare_jobs(engine: Engine, jobs: Sequence[Job], threads: Executor) -
 
 async def encode_parts(
     device: Device, engine: Engine, parts: Sequence[Part], relief: Relief, launched: Callable[[], None]
-) -> None:
-    """Give the jobs of a batch their vectors; `launched` is called when the device can be given another batch."""
+) -> list[Job]:
+    """Give the jobs of a batch their vectors; `launched` is called when the device can be given another batch.
+
+    Returns those jobs of which an item found too little memory even alone. That may pass, so they may be tried again;
+    for those that are not, the item has failed like any other that fails alone.
+
+    Raises:
+        DeviceLost: nothing more can be computed; some parts may have their vectors, which are worth nothing then.
+    """
     error = await _attempt(device, engine, parts, launched)
     if isinstance(error, OutOfMemory):
         error = await _relieve(device, engine, parts, relief)
     if error is None:
-        return
+        return []
+    exhausted: list[Job] = []
     for half in _halve(parts):
-        await encode_parts(device, engine, half, relief, _nothing)
+        exhausted += await encode_parts(device, engine, half, relief, _nothing)
     if len(parts) == 1 and parts[0].stop - parts[0].start == 1:
+        _fail_item(engine, parts[0], error)
         if isinstance(error, OutOfMemory):
             relief.count("fail")
-        _fail_item(engine, parts[0], error)
+            exhausted.append(parts[0].job)
+    return list({id(job): job for job in exhausted}.values())
 
 
 async def _attempt(
     device: Device, engine: Engine, parts: Sequence[Part], launched: Callable[[], None]
 ) -> Exception | None:
-    """Compute; returns what went wrong."""
+    """Compute; returns what went wrong with it.
+
+    Raises:
+        DeviceLost: it is not this batch that went wrong.
+    """
     slices = [Slice(part.job.prepared, part.job.options, part.start, part.stop) for part in parts]
     start_s = time.perf_counter()
     try:
         encoded = await device.encode(engine, slices, launched)
+    except DeviceLost:
+        raise
     except Exception as error:  # whatever a device throws, only the item at fault may fail
         return error
     forward_ms = round((time.perf_counter() - start_s) * 1000, 3)

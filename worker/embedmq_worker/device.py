@@ -31,5 +31,9 @@ class Device:
         return await loop.run_in_executor(self._collector, running.collect)
 
     async def free_cache(self, engine: Engine) -> None:
-        """Give back what the allocator keeps for later."""
+        """Give back what the allocator keeps for later.
+
+        Raises:
+            DeviceLost: there is no device any more.
+        """
         await asyncio.get_running_loop().run_in_executor(self._launcher, engine.free_cache)
