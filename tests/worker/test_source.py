@@ -39,6 +39,12 @@ shared = true
 """
 QUICK = "[kafka]\nheartbeat_interval_ms = 200\nmetadata_max_age_ms = 1000\n"
 
+SLOW = """
+[models.slow]
+checkpoint = "null:8?batch_ms=4000"
+pinned = true
+"""
+
 MakeSource = Callable[..., Awaitable[Source]]
 
 
@@ -225,6 +231,25 @@ async def test_what_a_rebalance_hands_out_again_is_not_computed_again(world: Wor
     await eventually(committed, "the commit of all")
     assert worker.metric("items_total", model="tail") == 20
     assert worker.metric("records_repeated_total", fate="again") >= 1
+
+
+async def test_a_batch_that_outlives_its_assignment_is_delivered_all_the_same(
+    world: World, start_worker: StartWorker
+) -> None:
+    """The revoke does not wait for the device; the record is read again meanwhile, and its first outcome counts."""
+    worker, id = start_worker(SLOW, QUICK), new_id()
+    topic, group = worker.topic("slow"), f"{worker.prefix}.interactive"
+    await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, partition=0)
+    await until(lambda: worker.metric("in_flight_items") == 1, "the request on its way")
+    async with another_member(worker, world):
+        await until(lambda: worker.metric("records_repeated_total", fate="again") == 1, "the record read again")
+    assert (await world.kept(worker, id))["type"] == "embedded"
+    assert worker.metric("items_total") == 1
+
+    async def committed() -> bool | None:
+        return (await world.committed(group, topic)).get(0) == 1 or None
+
+    await eventually(committed, "its commit")
 
 
 async def test_what_retention_removed_before_a_worker_came_is_an_alarm_and_is_counted_once(
