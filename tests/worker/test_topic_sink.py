@@ -249,6 +249,7 @@ async def test_a_denied_reply_is_undeliverable_and_a_denied_dead_letter_is_waite
         await cluster.deny_writing(worker.dead)
         await world.produce(source, as_json({"id": held, **BROKEN}), JSON)
         await until(lambda: bool(worker.events("dead_letter_blocked")), "the alarm")
+        assert worker.events("dead_letter_blocked", to=worker.dead, topic=source, id=held)
         assert worker.metric("dead_letters_blocked") == 1
         assert worker.get("/ready")[0] == 200
         assert await committed() <= 1

@@ -193,7 +193,7 @@ class TopicSink:
             log.warning("produce_failed", extra={"topic": write.topic, "error": error})
             return
         self._metrics.set("dead_letters_blocked", 1)
-        log.error("dead_letter_blocked", extra={"topic": write.topic, "error": error, **_place(write)})
+        log.error("dead_letter_blocked", extra={"to": write.topic, "error": error, **_place(write)})
 
     async def _refuse(self, write: TopicWrite) -> Fault | None:
         """What is wrong with a reply's address, before the producer would wait for it."""
