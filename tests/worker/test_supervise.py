@@ -15,6 +15,7 @@ import pytest
 from embedmq_local.stack import Stack
 from embedmq_worker.config import Config, Model, Worker
 from embedmq_worker.errors import ConfigInvalid
+from embedmq_worker.starts import SERIAL_FROM, UNRUN_FROM
 from embedmq_worker.supervise import Child, Restarts, Supervisor, children
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,6 +143,14 @@ def test_the_wait_grows_is_bounded_and_is_never_nothing(failures: int, spread: f
     delay_s = restarts.delay_s(failures, spread)
     assert restarts.first_s / 2 <= delay_s <= restarts.longest_s
     assert restarts.delay_s(failures + 1, spread) >= delay_s
+
+
+def test_a_record_that_kills_its_worker_is_found_before_the_command_gives_up() -> None:
+    """Even by one worker alone that always dies at once: three deaths where it began to read, three where the batch
+    began, three alone, and as many for another such record behind it. All of it, and giving up, within ten minutes."""
+    restarts = Restarts()
+    assert restarts.attempts >= 2 * SERIAL_FROM + 2 * (UNRUN_FROM - SERIAL_FROM)
+    assert sum(restarts.delay_s(failures, 0.0) for failures in range(1, restarts.attempts)) < 600
 
 
 def test_who_lived_long_enough_starts_afresh() -> None:

@@ -40,8 +40,10 @@ class Restarts(Struct, frozen=True, kw_only=True):
     longest_s: float = 30.0
     steady_s: float = 60.0
     """Who lived so long had started well: its next restart is a first one."""
-    attempts: int = 4
-    """Starts in a row that fail, of each of the workers, before the command gives up."""
+    attempts: int = 12
+    """Starts in a row that fail, of each of the workers, before the command gives up: a record that kills processes is
+    found in six to nine (see `starts`), one right behind it in three more, however many workers share the deaths.
+    """
 
     def failures(self, before: int, lived_s: float) -> int:
         """How many starts in a row have failed now."""
