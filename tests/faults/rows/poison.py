@@ -65,9 +65,7 @@ async def device_lost(rig: Rig) -> None:
         await site.asking.burst(60)
         async with site.crew.kept_alive(worker) as codes:
             async with site.crew.strike("device assert", interrupts=4):
-                await site.asking.ask(
-                    Wish(words=(truth.ASSERT,), items=1, failures=ALONE, codes=ANY_FAILURE, dead=True)
-                )
+                await site.asking.ask(fatal(truth.ASSERT))
                 await site.asking.burst(60)
             await site.answered(90)
             if not codes.total():
@@ -84,11 +82,7 @@ async def process_killed_by_a_record(rig: Rig) -> None:
         async with site.crew.kept_alive(worker) as codes:
             async with site.crew.strike("segfault", interrupts=8):
                 kinds = (truth.SEGFAULT, truth.OOM_KILL)[: 1 if rig.plant else 2]
-                wishes = [
-                    Wish(words=(kind,), model="null", items=1, failures=ALONE, codes=ANY_FAILURE, dead=True)
-                    for kind in kinds
-                ]
-                await site.asking.ask(*wishes)
+                await site.asking.ask(*map(fatal, kinds))
                 await site.asking.burst(40, Wish(model="null"))
             await site.until(lambda: not site.open or codes.total() > MOST_DEATHS * len(kinds), "an end of dying", 130)
             if site.open:

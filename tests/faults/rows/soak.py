@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from tests.faults.proxy import WAYS
+from tests.faults.proxy import WAYS, Way
 from tests.faults.rig import Rig
 from tests.faults.site import Site
 
+CUTS: Final[Sequence[tuple[Way, ...]]] = (WAYS, ("up",), ("down",))
 SECONDS: Final = 60.0
 """For each of ROUNDS."""
 OPEN: Final = 300
@@ -66,7 +67,7 @@ async def _leave(rig: Rig, site: Site) -> None:
 
 async def _cut_redis(rig: Rig, site: Site) -> None:
     async with site.crew.strike("soak: Redis cut", interrupts=0):
-        site.network.cut(*rig.rng.choice((WAYS, ("up",), ("down",))))
+        site.network.cut(*rig.rng.choice(CUTS))
         await asyncio.sleep(rig.rng.uniform(0.5, 4))
         site.network.heal()
 
