@@ -16,13 +16,15 @@ from msgspec.structs import replace
 
 from embedmq.errors import Unavailable
 from embedmq.kept import DEADLINE_GRACE_S, read_stub
-from embedmq.store import STOP_TIMEOUT_S, Store
+from embedmq.store import Store
 
 Cancelled = Literal["cancelled", "completed", "unknown"]
 """What `cancel` found: called off, too late, or nothing of that id."""
 
 MAX_MARK_S = 7 * 24 * 3600
 """How long a mark lives at most, in seconds: as long as Kafka keeps a request by default."""
+TELL_TIMEOUT_S = 1.0
+"""How long a cancelled call waits for Redis to be told."""
 MARK = b"1"  # workers look only whether it is there
 
 _LOG = logging.getLogger(__name__)
@@ -58,38 +60,42 @@ class Cancel:
         await self._store.put(self._names.cancel(id), MARK, max(1, min(left_s, MAX_MARK_S)))
         return "cancelled"
 
-    async def mark(self, until: Mapping[str, float]) -> None:
-        """Mark requests of this process, each of which is wanted until a time of the loop. Nobody waits for them any
-        more, so it does no harm if Redis cannot be told.
-        """
-        now = asyncio.get_running_loop().time()
-        try:
-            await self._store.put_all({self._names.cancel(id): _life_s(due - now) for id, due in until.items()}, MARK)
-        except Unavailable as error:
-            _LOG.info("could not tell the workers that %d requests are cancelled: %s", len(until), error)
-
     def mark_soon(self, id: str, due: float) -> None:
-        """Mark a request without waiting for it; those of one moment travel together."""
+        """Mark a request of this process, which is wanted until the loop's time `due`; those of one moment travel
+        together. Nobody waits for it any more, so it does no harm if Redis cannot be told.
+        """
         if self._stopped:
             return
         self._soon[id] = due
         if self._task is None:
             self._task = asyncio.create_task(self._mark_all())
 
+    async def told(self) -> None:
+        """Wait until the marks are there, for a bounded time."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=TELL_TIMEOUT_S)
+
     async def stop(self) -> None:
         """Let the marks go out that are on their way, for a bounded time."""
         self._stopped = True
-        if (task := self._task) is not None:
-            await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
-            task.cancel()
+        await self.told()
+        if self._task is not None:
+            self._task.cancel()
 
     async def _mark_all(self) -> None:
         try:
             while self._soon:
                 soon, self._soon = self._soon, {}
-                await self.mark(soon)
+                await self._mark(soon)
         finally:
             self._task = None
+
+    async def _mark(self, until: Mapping[str, float]) -> None:
+        now = asyncio.get_running_loop().time()
+        try:
+            await self._store.put_all({self._names.cancel(id): _life_s(due - now) for id, due in until.items()}, MARK)
+        except Unavailable as error:
+            _LOG.info("could not tell the workers that %d requests are cancelled: %s", len(until), error)
 
 
 def _said(result: bytes | None) -> Cancelled:

@@ -176,7 +176,9 @@ class Session:
         sent = self.pending.cancel(id)
         if sent is None:
             return await self.cancelling.submitted(id)
-        await self.cancelling.mark(sent)
+        for part, due in sent.items():
+            self.cancelling.mark_soon(part, due)
+        await self.cancelling.told()
         return "cancelled"
 
     async def _wait_for_room(self, items: int, due: float, id: str, whole: str) -> None:

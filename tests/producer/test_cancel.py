@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import embedmq
 import pytest
+from embedmq_local.redis_server import RedisServer
 from embedmq_local.stack import Stack
 
 from tests.producer.standin import StandIn, embedded, failed
@@ -80,6 +82,51 @@ async def test_what_has_an_outcome_is_completed(mq: embedmq.Client, worker: Stan
 
     assert [await mq.cancel(id) for id in tickets] == ["completed", "completed", "cancelled", "completed"]
     assert not await worker.redis.exists(*(mark(worker, id) for id in tickets))
+
+
+async def test_a_cancel_that_meets_its_result_leaves_the_result_in_the_right(
+    mq: embedmq.Client, worker: StandIn
+) -> None:
+    """Whoever of the two comes first: what `cancel` says is what `result` says, and what the stub says later."""
+
+    async def race(text: str) -> tuple[str, str, str]:
+        id = (await mq.submit("minilm", text)).id
+        said = await mq.cancel(id)
+        try:
+            found = type(await mq.result(id)).__name__
+        except embedmq.RequestCancelled:
+            found = "RequestCancelled"
+        await worker.wait_for(60)
+        stub = json.loads(await worker.redis.get(f"{{{worker.prefix}:result:{id}}}:stub") or b"")
+        return said, found, stub["state"]
+
+    ends = await asyncio.gather(*(race(f"{n}") for n in range(60)))
+
+    for said, found, state in ends:
+        if said == "completed":
+            assert (found, state) == ("Embeddings", "completed")
+        else:
+            assert state in {"cancelled", "completed"}  # the latter for a success that came after the cancel
+
+
+async def test_redis_that_does_not_answer_holds_up_no_cancel(
+    stack: Stack, prefix: str, own_redis: RedisServer, worker: StandIn
+) -> None:
+    """The call ends at once all the same, and `cancel` a second later."""
+    process = own_redis.process
+    assert process is not None
+    worker.answer = lambda _: None
+    async with embedmq.Client(stack.kafka, own_redis.url, prefix=prefix) as mq:
+        call = asyncio.create_task(mq.embed("minilm", "a", id="x"))
+        await worker.wait_for(1)
+        process.signal(signal.SIGSTOP)
+        try:
+            cancelling = asyncio.create_task(mq.cancel("x"))
+            with pytest.raises(embedmq.RequestCancelled):
+                await asyncio.wait_for(call, 1)
+            assert await asyncio.wait_for(cancelling, 3) == "cancelled"
+        finally:
+            process.signal(signal.SIGCONT)
 
 
 async def test_nothing_is_known_of_an_id_that_nobody_submitted(either: Any, worker: StandIn) -> None:
