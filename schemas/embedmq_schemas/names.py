@@ -10,6 +10,7 @@ from typing import Final, Literal
 from embedmq_schemas.requests import LANES, Lane
 
 Reader = Literal["interactive", "bulk", "retry"]
+READERS: Final[tuple[Reader, ...]] = ("interactive", "bulk", "retry")
 """What one consumer group reads: a lane, or what is tried again."""
 
 RESERVED_SLUGS: Final = frozenset({"shared", "retry", "dead", "control"})
@@ -83,9 +84,9 @@ class Names:
         """The consumer group that reads one lane, or the retry topics."""
         return f"{self.prefix}.{lane}"
 
-    def starts(self, group: str, topic: str, partition: int) -> str:
-        """How often the head of one partition was begun and never ended."""
-        return f"{self.prefix}:starts:{group}:{topic}:{partition}"
+    def starts(self, topic: str, partition: int) -> str:
+        """How often a process died with one record of a partition; one group reads each topic, so it is not named."""
+        return f"{self.prefix}:starts:{topic}:{partition}"
 
     def stream(self, client: str) -> str:
         """The reply stream of one client."""

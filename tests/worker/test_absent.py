@@ -6,9 +6,9 @@ import asyncio
 import math
 
 from embedmq_schemas.requests import Embed
-from embedmq_worker.absent import Absent, deadline_unix_ms
+from embedmq_worker.absent import Absent
 from embedmq_worker.config import Worker
-from embedmq_worker.jobs import Job
+from embedmq_worker.jobs import Job, deadline_unix_ms
 from embedmq_worker.progress import Progress
 from embedmq_worker.residency import Demand
 

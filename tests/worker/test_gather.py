@@ -35,7 +35,9 @@ from embedmq_worker.residents import Change, Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.road import Road
 from embedmq_worker.room import Room
+from embedmq_worker.starts import Starts
 from embedmq_worker.strays import Strays
+from embedmq_worker.suspects import Suspects
 from embedmq_worker.waiting import Waiting
 from msgspec import structs
 from redis.asyncio import Redis
@@ -109,6 +111,7 @@ async def gather(opener: Opener) -> AsyncIterator[Gather]:
             budget=lambda _: Budget(1_000, 1_000),
             pauses=Pauses(Guard(SETTINGS), meter),
             retries=retries,
+            suspects=Suspects(Starts(Redis(), NAMES), meter),  # nobody asks that Redis anything
             shared_topics=frozenset({"embedmq.shared.bulk"}),
             max_waiting=2,
         )
@@ -151,8 +154,8 @@ async def test_no_partition_is_held_for_ever_by_what_others_brought(gather: Gath
     """One that brought nothing yet is read again when those that filled the room of the absent are gone."""
     theirs, mine = Progress("t", 0), Progress("t", 1)
     await gather.gather([make(gather, "a", 60, progress=theirs)])
-    assert gather.crowded(job := make(gather, "b", model="n", progress=mine))
-    assert gather.turn_away(job) is None
+    assert gather.crowd.refuses(job := make(gather, "b", model="n", progress=mine))
+    assert gather.crowd.turn_away(job) is None
     assert mine.held
     theirs.revoked = True
     gather.discard_revoked()
@@ -217,15 +220,15 @@ async def test_in_a_shared_partition_few_wait_for_a_model_and_the_rest_is_parked
     for job in jobs:
         job.record = structs.replace(job.record, topic=shared.topic)
     for job in jobs[:2]:
-        assert not gather.crowded(job)
+        assert not gather.crowd.refuses(job)
         assert gather.lay_aside(job)
-    assert gather.crowded(jobs[2])
-    parked = gather.turn_away(jobs[2])
+    assert gather.crowd.refuses(jobs[2])
+    parked = gather.crowd.turn_away(jobs[2])
     assert isinstance(parked, Retry)
     assert (parked.delay_s, parked.journey.attempts, parked.journey.parked) == (10, 0, 1)
     assert not shared.held
     gather.absent.take("m")
-    assert not gather.crowded(jobs[2])
+    assert not gather.crowd.refuses(jobs[2])
 
 
 async def test_a_model_that_cannot_be_loaded_does_not_empty_its_topic_into_the_dead_letters(
@@ -296,6 +299,7 @@ async def test_a_stop_loses_no_answer_that_waits_for_a_slow_delivery(
             residents=gather.residents,
             waiting=gather.waiting,
             gathering=gather,
+            suspects=gather.suspects,
             cancellations=Cancellations(redis, NAMES),
             retries=gather.retries,
             meter=gather.meter,
@@ -303,6 +307,7 @@ async def test_a_stop_loses_no_answer_that_waits_for_a_slow_delivery(
         road = Road(
             sources=[],
             decoder=gather.decoder,
+            suspects=gather.suspects,
             strays=Strays(redis, NAMES, [], gather.retries),
             retries=gather.retries,
             gathering=gather,

@@ -7,7 +7,7 @@ import time
 import pytest
 from embedmq_schemas import headers as h
 from embedmq_schemas.envelope import open_record
-from embedmq_schemas.journey import Journey
+from embedmq_schemas.journey import FRESH, Journey
 from embedmq_schemas.limits import MAX_ATTEMPTS, Limits
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import Embed
@@ -30,7 +30,7 @@ FAULT = Fault("model_unavailable", "the disk did not answer")
 NOW_MS = 1_800_000_000_000.0
 
 
-def job_of(journey: Journey = Journey(), deadline_unix_ms: int | None = None) -> Job:
+def job_of(journey: Journey = FRESH, deadline_unix_ms: int | None = None) -> Job:
     job = make_job("id")
     job.envelope = structs.replace(make_envelope("id"), journey=journey)
     job.request = Embed(items=["x"], deadline_unix_ms=deadline_unix_ms)
@@ -62,7 +62,7 @@ def test_parking_spends_no_attempt() -> None:
 
 @pytest.mark.parametrize(("spends", "code"), [(True, "model_unavailable"), (False, "deadline_exceeded")])
 def test_what_would_be_due_after_its_deadline_fails_at_once(*, spends: bool, code: str) -> None:
-    """Nobody would wait for it by then: a spent attempt says its reason, a request that was only parked the deadline."""
+    """Nobody would wait for it by then: a spent attempt says its reason, one that was only parked the deadline."""
     job = job_of(deadline_unix_ms=int(NOW_MS) + 9_999)
     ending = RETRIES.again(job, FAULT, NOW_MS) if spends else RETRIES.park(job, FAULT, NOW_MS)
     assert isinstance(ending, Outcome)

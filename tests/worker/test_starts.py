@@ -198,7 +198,7 @@ async def test_deaths_are_counted_across_processes_up_to_the_record_that_is_not_
 ) -> None:
     """Each life is an object of its own that never says goodbye; another partition of it never comes so far."""
     for life in range(UNRUN_FROM):
-        starts = Starts(redis, Names(prefix), "bulk")
+        starts = Starts(redis, Names(prefix))
         await starts.begin({P: 41, Q: 7})
         assert starts.alone(P) == starts.alone(Q) == (life >= SERIAL_FROM)
         assert not starts.unrun(P, 41)
@@ -206,56 +206,48 @@ async def test_deaths_are_counted_across_processes_up_to_the_record_that_is_not_
             await starts.enter(Q, 7)
             await starts.leave(Q, 7)
             await starts.enter(P, 41)
-    starts = Starts(redis, Names(prefix), "bulk")
+    starts = Starts(redis, Names(prefix))
     await starts.begin({P: 41, Q: 7})
     assert [starts.unrun(P, 41), starts.unrun(P, 42), starts.unrun(Q, 7)] == [True, False, False]
     assert starts.alone(P)
     await starts.enter(P, 42)
-    again = Starts(redis, Names(prefix), "bulk")
+    again = Starts(redis, Names(prefix))
     await again.begin({P: 42})
     assert again.alone(P), "what comes next goes on alone"
-    assert 0 < await redis.ttl(Names(prefix).starts(f"{prefix}.bulk", *P)) <= TTL_S
-
-
-async def test_groups_are_counted_apart(redis: RedisClient, prefix: str) -> None:
-    """The retry topics are read by a group of their own."""
-    for _ in range(SERIAL_FROM + 1):
-        await Starts(redis, Names(prefix), "bulk").begin({P: 1})
-    bulk, retry = Starts(redis, Names(prefix), "bulk"), Starts(redis, Names(prefix), "retry")
-    await bulk.begin({P: 1})
-    await retry.begin({P: 1})
-    assert (bulk.alone(P), retry.alone(P)) == (True, False)
+    assert 0 < await redis.ttl(Names(prefix).starts(*P)) <= TTL_S
 
 
 async def test_a_partition_given_back_in_good_order_counts_no_death(redis: RedisClient, prefix: str) -> None:
     """However often; but one of which nothing was read keeps the mark of the owner before."""
     names = Names(prefix)
     for _ in range(10):
-        starts = Starts(redis, names, "interactive")
+        starts = Starts(redis, names)
         await starts.begin({P: 1})
         await starts.end([P, Q])
         assert not starts.alone(P)
-    assert not await redis.exists(names.starts(names.group("interactive"), *Q))
+    assert not await redis.exists(names.starts(*Q))
     for _ in range(SERIAL_FROM):
-        await Starts(redis, names, "interactive").begin({P: 1})
-        await Starts(redis, names, "interactive").end([P])
-    starts = Starts(redis, names, "interactive")
+        await Starts(redis, names).begin({P: 1})
+        await Starts(redis, names).end([P])
+    starts = Starts(redis, names)
     await starts.begin({P: 1})
     assert starts.alone(P)
 
 
 async def test_a_suspect_is_ordinary_again_when_enough_records_passed_alone(redis: RedisClient, prefix: str) -> None:
-    """And whoever reads on after it knows nothing of it any more."""
+    """Each counts once, also when it is left between its tokens and its vectors; and whoever reads on after them knows
+    nothing of it any more."""
     for _ in range(SERIAL_FROM):
-        await Starts(redis, Names(prefix), "bulk").begin({P: 0})
-    starts = Starts(redis, Names(prefix), "bulk")
+        await Starts(redis, Names(prefix)).begin({P: 0})
+    starts = Starts(redis, Names(prefix))
     await starts.begin({P: 0})
     for offset in range(SERIAL_RECORDS):
         assert starts.alone(P)
-        await starts.enter(P, offset)
-        await starts.leave(P, offset)
+        for _ in range(2):
+            await starts.enter(P, offset)
+            await starts.leave(P, offset)
     assert not starts.alone(P)
-    later = Starts(redis, Names(prefix), "bulk")
+    later = Starts(redis, Names(prefix))
     await later.begin({P: SERIAL_RECORDS})
     assert not later.alone(P)
 
@@ -263,13 +255,13 @@ async def test_a_suspect_is_ordinary_again_when_enough_records_passed_alone(redi
 async def test_a_record_of_a_partition_that_was_given_back_leaves_no_mark(redis: RedisClient, prefix: str) -> None:
     """Another worker may have begun with it since."""
     names = Names(prefix)
-    mine, other = Starts(redis, names, "bulk"), Starts(redis, names, "bulk")
+    mine, other = Starts(redis, names), Starts(redis, names)
     await mine.begin({P: 5})
     await mine.end([P])
     await other.begin({P: 5})
     await mine.enter(P, 5)
     await mine.leave(P, 5)
-    assert await redis.hget(names.starts(names.group("bulk"), *P), "running") == b"1"
+    assert await redis.hget(names.starts(*P), "running") == b"1"
 
 
 @pytest.mark.parametrize("value", [{"offset": "x", "deaths": "6", "running": "1"}, {"running": "0"}, {"deaths": "9"}])
@@ -279,8 +271,8 @@ async def test_a_mark_that_another_hand_wrote_is_no_mark(
     """Nothing is failed because of it."""
     names = Names(prefix)
     for name, text in value.items():
-        await redis.hset(names.starts(names.group("bulk"), *P), name, text)
-    starts = Starts(redis, names, "bulk")
+        await redis.hset(names.starts(*P), name, text)
+    starts = Starts(redis, names)
     await starts.begin({P: 1})
     assert not starts.alone(P)
 
@@ -290,8 +282,8 @@ async def test_a_key_of_another_type_judges_nobody(
 ) -> None:
     """It is said, and nothing is raised."""
     names = Names(prefix)
-    await redis.set(names.starts(names.group("bulk"), *P), "?")
-    starts = Starts(redis, names, "bulk")
+    await redis.set(names.starts(*P), "?")
+    starts = Starts(redis, names)
     await starts.begin({P: 1})
     assert not starts.alone(P)
     await starts.end([P])
@@ -302,18 +294,18 @@ async def test_without_redis_nobody_is_judged_and_nothing_waits(own_redis: Redis
     """Where a fourth start would have made a suspect; when Redis is back, it does."""
     client, names = connect(Redis(url=own_redis.url)), Names(prefix)
     for _ in range(SERIAL_FROM):
-        await Starts(client, names, "bulk").begin({P: 1})
-    kept = await client.dump(names.starts(names.group("bulk"), *P))
+        await Starts(client, names).begin({P: 1})
+    kept = await client.dump(names.starts(*P))
     assert kept is not None
     own_redis.stop()
-    starts = Starts(client, names, "bulk")
+    starts = Starts(client, names)
     await starts.begin({P: 1})
     await starts.enter(P, 1)
     await starts.leave(P, 1)
     await starts.end([P])
     assert not starts.alone(P)
     own_redis.start()
-    await client.restore(names.starts(names.group("bulk"), *P), 0, kept)
+    await client.restore(names.starts(*P), 0, kept)
     await starts.begin({P: 1})
     assert starts.alone(P)
     await client.aclose()
@@ -324,7 +316,7 @@ async def test_a_redis_that_stands_still_is_waited_for_in_bounds_and_hears_all_i
 ) -> None:
     """What was asked meanwhile takes effect late: a partition that was begun and given back is not running."""
     client, other, names = connect(Redis(url=own_redis.url)), connect(Redis(url=own_redis.url)), Names(prefix)
-    key, starts = names.starts(names.group("bulk"), *P), Starts(client, names, "bulk")
+    key, starts = names.starts(*P), Starts(client, names)
     await client.ping()
     await other.client_pause(3_000)
     async with asyncio.timeout(10):

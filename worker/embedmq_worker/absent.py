@@ -25,7 +25,7 @@ class Absent:
     def __init__(self, settings: Worker) -> None:
         self._limit = Cost(settings.max_in_flight_bytes, settings.max_in_flight_items, settings.max_in_flight_tokens)
         self._jobs: dict[str, list[Job]] = {}
-        self._of: Counter[Progress] = Counter()
+        self._of: Counter[tuple[Progress, str]] = Counter()
         self._held: dict[str, Cost] = {}
         self._soonest_unix_ms = float("inf")
         self._empty = asyncio.Event()
@@ -43,7 +43,7 @@ class Absent:
         """All that wait for a model, which is there now or will not be."""
         jobs = self._jobs.pop(model, [])
         self._held.pop(model, None)
-        self._of.subtract(job.progress for job in jobs)
+        self._of.subtract((job.progress, model) for job in jobs)
         self._of += Counter()  # those of which none is left are forgotten
         if not self._jobs:
             self._empty.set()
@@ -68,9 +68,9 @@ class Absent:
         """How many requests wait for a model."""
         return len(self._jobs.get(model, ()))
 
-    def count_of(self, progress: Progress) -> int:
-        """How many of one partition wait, for any model."""
-        return self._of[progress]
+    def count_of(self, progress: Progress, model: str) -> int:
+        """How many requests of one partition wait for a model."""
+        return self._of[progress, model]
 
     def models(self) -> list[str]:
         """What is waited for."""
@@ -120,7 +120,7 @@ class Absent:
     def _count(self, job: Job) -> None:
         model = job.envelope.model
         self._held[model] = _sum([self._held.get(model, NOTHING), job.cost])
-        self._of[job.progress] += 1
+        self._of[job.progress, model] += 1
         self._soonest_unix_ms = min(self._soonest_unix_ms, deadline_unix_ms(job))
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from embedmq_schemas.names import Names
+from embedmq_schemas.names import READERS, Names
 from embedmq_schemas.requests import LANES
 
 from embedmq_worker.absent import Absent
@@ -36,7 +36,9 @@ from embedmq_worker.retry import Retries
 from embedmq_worker.road import Road
 from embedmq_worker.room import Room
 from embedmq_worker.source import Source
+from embedmq_worker.starts import Starts
 from embedmq_worker.strays import Strays
+from embedmq_worker.suspects import Suspects
 from embedmq_worker.topics import request_topics, retry_topics
 from embedmq_worker.waiting import Waiting
 from embedmq_worker.world import World
@@ -97,7 +99,7 @@ def assemble(
     budgets: dict[str, Budget] = {}
     room = Room(settings)
     meter = Meter(metrics, config.models, budgets)
-    retries = Retries(settings.retry_delays_s, names)
+    retries, suspects = Retries(settings.retry_delays_s, names), Suspects(Starts(world.marks, names), meter)
     decoder = Decoder(config, names, residents.facts, retries.park)
     chooser = Chooser(settings.bulk_min_share, settings.max_batch_ms)
     waiting = Waiting(budgets, chooser, lambda model: residents.engine(model) is not None)
@@ -113,6 +115,7 @@ def assemble(
         budget=budget_of,
         pauses=Pauses(Guard(settings), meter),
         retries=retries,
+        suspects=suspects,
         shared_topics=frozenset(names.shared(lane) for lane in LANES) | set(retry_topics(config, names)),
         max_waiting=settings.max_waiting_for_model,
     )
@@ -121,6 +124,7 @@ def assemble(
         residents=residents,
         waiting=waiting,
         gathering=gathering,
+        suspects=suspects,
         cancellations=Cancellations(world.marks, names),
         retries=retries,
         meter=meter,
@@ -128,6 +132,7 @@ def assemble(
     road = Road(
         sources=[],
         decoder=decoder,
+        suspects=suspects,
         strays=Strays(world.redis, names, config.models, retries),
         retries=retries,
         gathering=gathering,
@@ -145,17 +150,10 @@ def assemble(
         commit_interval_s=config.kafka.commit_interval_ms / 1000,
     )
     topics = request_topics(config, names)
+    topics["retry"] = retry_topics(config, names)
     road.sources = [
-        Source(
-            lane,
-            names.group(lane),
-            topics[lane],
-            config.kafka,
-            worker_id,
-            metrics,
-            road.revoke,
-        )
-        for lane in LANES
+        Source(reader, names.group(reader), topics[reader], config.kafka, worker_id, metrics, road.revoke)
+        for reader in READERS
     ]
     return road
 

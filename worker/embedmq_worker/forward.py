@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,6 +22,7 @@ from embedmq_worker.jobs import Batch, Ending, Job, Outcome, deadline_unix_ms
 from embedmq_worker.meter import Meter
 from embedmq_worker.residents import Lease, Residents
 from embedmq_worker.retry import Retries
+from embedmq_worker.suspects import Suspects
 from embedmq_worker.waiting import Waiting
 
 LATE: Final = Fault("deadline_exceeded", "the deadline passed while the request waited for the device")
@@ -39,6 +40,7 @@ class Forward:
     residents: Residents
     waiting: Waiting
     gathering: Gather
+    suspects: Suspects
     cancellations: Cancellations
     retries: Retries
     meter: Meter
@@ -61,7 +63,8 @@ class Forward:
                 )
                 start_s = time.perf_counter()
                 try:
-                    exhausted = await encode_parts(self.device, engine, wanted.parts, relief, launched.set) or []
+                    async with self.suspects.watch([wanted.parts[0].job]):
+                        exhausted = await encode_parts(self.device, engine, wanted.parts, relief, launched.set)
                 except DeviceLost as error:
                     endings += self._lose(wanted, error)
                 else:
@@ -84,16 +87,18 @@ class Forward:
         endings: list[Ending] = [fail(job, LATE if job in late else CANCELLED) for job in unwanted]
         return without(batch, unwanted), endings
 
-    def _finish(self, batch: Batch, facts: ModelFacts, exhausted: Collection[Job]) -> list[Ending]:
+    def _finish(self, batch: Batch, facts: ModelFacts, exhausted: Sequence[Job]) -> list[Ending]:
         """What becomes of those jobs whose last part this was; another batch may hold another part of them."""
+        for job in exhausted:
+            job.exhausted = True
         done = [job for job in jobs_of(batch) if job.remaining == 0 and not job.answered]
         for job in done:
             job.answered = True
-        return [self._end(job, facts, exhausted=job in exhausted) for job in done]
+        return [self._end(job, facts) for job in done]
 
-    def _end(self, job: Job, facts: ModelFacts, *, exhausted: bool) -> Ending:
+    def _end(self, job: Job, facts: ModelFacts) -> Ending:
         """Answer a job, or try it again: when memory ran out on it alone, or when its model has just been paused."""
-        if exhausted:
+        if job.exhausted:
             return self.retries.again(job, EXHAUSTED, time.time() * 1000)
         outcome = Outcome(job, answer(job, facts))
         verdict = failed(outcome.result)

@@ -7,21 +7,22 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from embedmq_worker.absent import Absent
 from embedmq_worker.bisect import prepare_jobs
 from embedmq_worker.choose import Budget
+from embedmq_worker.crowd import Crowd
 from embedmq_worker.decode import Decoder, fail
 from embedmq_worker.engine.seam import Fault, ModelFacts
 from embedmq_worker.errors import WorkerError
 from embedmq_worker.jobs import Ending, Job
 from embedmq_worker.meter import Meter
 from embedmq_worker.pauses import Pauses
-from embedmq_worker.progress import Progress
 from embedmq_worker.residents import Change, Failed, Loaded, Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.room import Room
+from embedmq_worker.suspects import Suspects
 from embedmq_worker.waiting import Waiting
 
 
@@ -29,8 +30,7 @@ from embedmq_worker.waiting import Waiting
 class Gather:
     """Texts are cut into tokens where their model is resident; elsewhere they wait, untouched, until it is.
 
-    So do those of a model that is paused. Where many models share a partition, one that is away must not hold up the
-    others: only `max_waiting` of one partition wait here, and further ones are parked in a retry topic.
+    So do those of a model that is paused. `crowd` says how many may.
     """
 
     decoder: Decoder
@@ -43,15 +43,17 @@ class Gather:
     budget: Callable[[ModelFacts], Budget]
     pauses: Pauses
     retries: Retries
-    shared_topics: frozenset[str]
-    """Those of several models: the shared ones, and the retry topics."""
-    max_waiting: int
+    suspects: Suspects
+    shared_topics: InitVar[frozenset[str]]
+    max_waiting: InitVar[int]
     settled: asyncio.Lock = field(default_factory=asyncio.Lock)
     """To be held while jobs are on their way from `absent` to `waiting`, or to their answers."""
     _laid: asyncio.Event = field(default_factory=asyncio.Event)
     abandoned: bool = False
-    _held: dict[Progress, str] = field(default_factory=dict[Progress, str])
-    """Partitions of which no more is read, and the absent models that too many wait for."""
+    crowd: Crowd = field(init=False)
+
+    def __post_init__(self, shared_topics: frozenset[str], max_waiting: int) -> None:
+        self.crowd = Crowd(self.absent, self.retries, shared_topics, max_waiting, self._is_absent)
 
     async def gather(self, jobs: Sequence[Job]) -> list[Ending]:
         """Prepare jobs for the device, or lay them aside; returns what became of those that cannot be computed."""
@@ -70,24 +72,6 @@ class Gather:
                 refused += await self._tokenize(model, group)
         self.demand()
         return refused
-
-    def crowded(self, job: Job) -> bool:
-        """Whether too many wait for its model, or of its partition, to let one more wait."""
-        model = job.envelope.model
-        if not self._is_absent(model):
-            return False
-        full_partition = self._shares(job) and self.absent.count_of(job.progress) >= self.max_waiting
-        return full_partition or self.absent.full(model)
-
-    def turn_away(self, job: Job) -> Ending | None:
-        """Park a job that there is no room to wait for, so that those behind it are read. In a topic of its model's own
-        there is nothing else behind it: None, and no more is read of its partition for a while.
-        """
-        if not self._shares(job):
-            self._hold(job)
-            return None
-        fault = Fault("model_unavailable", f"{job.envelope.model} is not in memory, and many wait for it")
-        return self.retries.park(job, fault, time.time() * 1000)
 
     def lay_aside(self, job: Job) -> bool:
         """Let a job wait for its model if that is not in memory; whether it does."""
@@ -121,7 +105,7 @@ class Gather:
                 jobs = self.absent.take(model)
             else:
                 jobs = self.absent.take_first(model) if self.pauses.admits(model) else []
-            self._release()
+            self.crowd.release()
             if jobs := self._ours(jobs):
                 endings += await self._prepare(model, jobs)
         self.demand()
@@ -147,7 +131,7 @@ class Gather:
     def expire(self) -> list[Ending]:
         """Answer what is past its deadline while it waits for its model."""
         late = self.absent.expire(time.time() * 1000)
-        self._release()
+        self.crowd.release()
         self.demand()
         return [fail(job, Fault("deadline_exceeded", "the deadline passed while its model was loaded")) for job in late]
 
@@ -177,7 +161,7 @@ class Gather:
     def discard_revoked(self) -> None:
         """A partition is no longer ours: drop what of it waits, so that only its new owner computes it."""
         self._discard([*self.waiting.discard_revoked(), *self.absent.discard_revoked()])
-        self._release()
+        self.crowd.release()
         self.demand()
 
     async def _prepare(self, model: str, jobs: list[Job]) -> list[Ending]:
@@ -203,11 +187,26 @@ class Gather:
         for job in waiting:
             begin_anew(job)
         self.absent.put(waiting)
-        self._release()
+        self.crowd.release()
         self.demand()
         return endings
 
     async def _tokenize(self, model: str, jobs: list[Job]) -> list[Ending]:
+        """Cut jobs into tokens: those that a process died with one by one, with nothing beside them."""
+        endings: list[Ending] = []
+        for job in jobs:
+            if job.suspect:
+                async with self.suspects.watch([job]):
+                    endings += await self._cut(model, [job])
+        if others := [job for job in jobs if not job.suspect]:
+            async with self.suspects.watch(others):
+                endings += await self._cut(model, others)
+        return endings
+
+    async def _cut(self, model: str, jobs: list[Job]) -> list[Ending]:
+        if self.residents.engine(model) is None:  # it was evicted while a suspect had the worker for itself
+            self.absent.put(jobs)
+            return []
         before = [job.cost for job in jobs]
         with self.residents.hold(model) as engine:
             refused: list[Ending] = list(await prepare_jobs(engine, jobs, self.tokenizers))
@@ -224,9 +223,6 @@ class Gather:
             return True
         return self.absent.count(model) > 0  # those before it come first
 
-    def _shares(self, job: Job) -> bool:
-        return job.record.topic in self.shared_topics
-
     def _lay_aside(self, job: Job) -> None:
         """Let a job wait for its model; where too many do, no more is read of the partition that brought it."""
         model = job.envelope.model
@@ -235,19 +231,7 @@ class Gather:
         self.absent.put([job])
         self._laid.set()
         self.pauses.poke(model)
-        if self.absent.full(model) and not self._shares(job):
-            self._hold(job)
-
-    def _hold(self, job: Job) -> None:
-        job.progress.hold("model")
-        self._held[job.progress] = job.envelope.model
-
-    def _release(self) -> None:
-        """Have partitions read again whose models are there now, or are not waited for by too many any more."""
-        for progress, model in list(self._held.items()):
-            if progress.revoked or not self._is_absent(model) or not self.absent.full(model):
-                progress.release("model")
-                del self._held[progress]
+        self.crowd.joined(job)
 
     def _check(self, jobs: Sequence[Job], facts: ModelFacts) -> tuple[list[Job], list[Ending]]:
         sound: list[Job] = []

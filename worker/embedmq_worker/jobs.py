@@ -27,7 +27,7 @@ class Job(Struct, eq=False, gc=False):
 
     `checked` says whether the request was held against its model's facts, which are known once the model was loaded;
     `alone` that it may break the device, and gets a batch of its own; `suspect` that processes died with it, or with a
-    neighbour of it.
+    neighbour of it; `exhausted` that memory ran out on one of its items alone.
     """
 
     record: Record
@@ -47,6 +47,7 @@ class Job(Struct, eq=False, gc=False):
     queue_ms: float = 0.0
     forward_ms: float = 0.0
     answered: bool = False
+    exhausted: bool = False
 
 
 class Part(Struct, frozen=True, eq=False, gc=False):

@@ -17,8 +17,10 @@ from functools import partial
 
 from aiokafka import ConsumerRecord
 
+from embedmq_worker.changes import Failed
 from embedmq_worker.decode import Decoder
 from embedmq_worker.delivery import Delivery
+from embedmq_worker.errors import DeviceLost
 from embedmq_worker.forward import Forward
 from embedmq_worker.gather import Gather
 from embedmq_worker.jobs import Batch, Ending, Job, Load, Stray
@@ -29,6 +31,7 @@ from embedmq_worker.retry import Retries
 from embedmq_worker.room import Room
 from embedmq_worker.source import Source
 from embedmq_worker.strays import Strays
+from embedmq_worker.suspects import Suspects
 from embedmq_worker.waiting import Waiting
 
 FINISHED_BATCHES = 2
@@ -43,6 +46,7 @@ class Road:
 
     sources: Sequence[Source]
     decoder: Decoder
+    suspects: Suspects
     strays: Strays
     retries: Retries
     gathering: Gather
@@ -53,6 +57,7 @@ class Road:
     delivery: Delivery
     meter: Meter
     commit_interval_s: float
+    lost: DeviceLost | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a model has come or gone."""
     finished: asyncio.Queue[list[Ending] | None] = field(default_factory=lambda: asyncio.Queue(FINISHED_BATCHES))
@@ -77,14 +82,15 @@ class Road:
             for source in self.sources:
                 source.finish()
             await asyncio.gather(*commits)
-        if self.forward.lost is not None:
-            raise self.forward.lost
+        if self.lost is not None:
+            raise self.lost
 
     async def decode(self, source: Source) -> None:
         """Turn records into jobs, as many as there is room for; what is wrong with one becomes its outcome."""
         async for records in source.read():
             now_s = time.monotonic()
             read, later = Load(), set[Progress]()
+            await self.suspects.meet(records)
             for progress, record in records:
                 if progress.revoked or progress in later or self.gathering.abandoned:
                     continue  # another worker has it now, or it is read again
@@ -110,11 +116,20 @@ class Road:
         self, source: Source, progress: Progress, record: ConsumerRecord, now_s: float
     ) -> Job | Ending | Stray | None:
         """Decode one record; None if its partition is to be read on from it later."""
+        wait_s = self.retries.wait_s(record.topic, record.headers, time.time() * 1000)
+        if wait_s > 0 and not progress.is_due(record.offset):
+            source.defer(progress, record.offset, wait_s)
+            return None
+        if self.suspects.must_wait(progress):
+            source.put_back(progress, record.offset)
+            return None
         found = self.decoder.decode(record, progress, now_s)
         if not isinstance(found, Job):
             return found
-        if self.gathering.crowded(found):
-            turned_away = self.gathering.turn_away(found)
+        if (unrun := self.suspects.mark(found)) is not None:
+            return unrun
+        if self.gathering.crowd.refuses(found):
+            turned_away = self.gathering.crowd.turn_away(found)
             if turned_away is None:
                 source.put_back(progress, record.offset)
             return turned_away
@@ -123,6 +138,7 @@ class Road:
     def revoke(self) -> None:
         """Partitions are no longer ours: drop what of them waits, and what it held up may be read again."""
         self.gathering.discard_revoked()
+        self.suspects.revoke()
         self._release()
 
     async def gather(self, read: Load) -> None:
@@ -137,6 +153,8 @@ class Road:
         """Whenever a model has come, gone or failed, take up the requests that waited for it."""
         while True:
             change = await self.residents.next_change()
+            if isinstance(change, Failed) and isinstance(change.error, DeviceLost):
+                self._abandon(change.error)
             async with self.gathering.settled:
                 await self._settle(await self.gathering.take_up(change))
             self.changed.set()
@@ -201,6 +219,8 @@ class Road:
             await source.wake.wait()
             source.wake.clear()
             await source.commit()
+            if self.suspects.release():
+                self._release()
             if not source.finished:
                 await asyncio.sleep(self.commit_interval_s)
         await source.commit_last()
@@ -218,12 +238,17 @@ class Road:
     async def _compute(self, batch: Batch, lease: Lease, launched: asyncio.Event) -> None:
         """Compute one batch and pass on what it finishes; a broken device ends the road."""
         endings = await self.forward.run(batch, lease, launched)
-        if self.forward.lost is not None and not self.gathering.abandoned:
-            self.gathering.abandon()
-            for source in self.sources:
-                source.stop()
+        if self.forward.lost is not None:
+            self._abandon(self.forward.lost)
         if endings:
             await self.finished.put(endings)
+
+    def _abandon(self, error: DeviceLost) -> None:
+        """The device is broken: deliver what is computed, leave the rest to others, and end."""
+        self.lost = error
+        self.gathering.abandon()
+        for source in self.sources:
+            source.stop()
 
 
 def _release(slots: asyncio.Semaphore, taken: int, _: asyncio.Task[None]) -> None:

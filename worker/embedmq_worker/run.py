@@ -24,6 +24,7 @@ from embedmq_worker.metrics import Metrics
 from embedmq_worker.offload import in_thread
 from embedmq_worker.residents import Residents
 from embedmq_worker.road import Road
+from embedmq_worker.watch import Watch
 from embedmq_worker.world import World, connected
 
 BEAT_S = 1.0
@@ -65,6 +66,9 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
             world, residents = starting.result()
             road = assemble(config, worker_id, world, residents, metrics, threads)
             endpoint.refresh = lambda: _refresh(metrics, road)
+            watch = Watch(config.worker.blocked_loop_s, metrics)
+            watch.start()
+            stack.callback(watch.stop)
             _spare_the_collector()
             log.info("started", extra={"http": endpoint.address, "models": sorted(config.models)})
             catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, residents)
@@ -116,6 +120,7 @@ async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue,
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        await road.suspects.end()
         for source in road.sources:
             await source.close()
         await catalogue.withdraw()

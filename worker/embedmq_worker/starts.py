@@ -28,9 +28,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine, Mapping, Sequence
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Final
 
-from embedmq_schemas.names import Names, Reader
+from embedmq_schemas.names import Names
 from msgspec import Struct
 from redis.asyncio import Redis as RedisClient
 from redis.exceptions import RedisError
@@ -51,8 +52,6 @@ PATIENCE_S: Final = 1.0
 MAX_UNANSWERED: Final = 8
 """Calls that Redis may still owe an answer; no further one is made meanwhile."""
 FIELDS: Final = ("offset", "deaths", "running")
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -86,37 +85,46 @@ def left(offset: int) -> Mark:
     return Mark(offset, SERIAL_FROM, running=False)
 
 
+@dataclass(slots=True)
+class _Begun:
+    """A partition of which records were read."""
+
+    judged: Mark
+    serial: int
+    """How many records are still to pass alone."""
+    passed: int | None = None
+    """The last one that did."""
+
+
 class Starts:
-    """The marks of the partitions that one consumer group gave to this worker. No call raises, or takes much longer
-    than `PATIENCE_S`; calls take effect in their order.
+    """The marks of the partitions that this worker reads. No call raises, or takes much longer than `PATIENCE_S`; calls
+    take effect in their order.
     """
 
-    def __init__(self, client: RedisClient, names: Names, reader: Reader) -> None:
+    def __init__(self, client: RedisClient, names: Names) -> None:
         """`client` is shared; it neither retries nor waits by itself."""
         self._client = client
         self._names = names
-        self._group = names.group(reader)
-        self._judged: dict[Partition, Mark] = {}
-        self._serial: dict[Partition, int] = {}
-        """How many records of a suspect are still to pass alone."""
+        self._begun: dict[Partition, _Begun] = {}
         self._order = asyncio.Lock()
         self._unanswered: set[asyncio.Task[None]] = set()
 
     def alone(self, partition: Partition) -> bool:
         """Whether records of this partition run one at a time, each between `enter` and `leave`."""
-        return self._serial.get(partition, 0) > 0
+        begun = self._begun.get(partition)
+        return begun is not None and begun.serial > 0
 
     def unrun(self, partition: Partition, offset: int) -> bool:
         """Whether this record is to be failed without being run."""
-        judged = self._judged.get(partition)
-        return judged is not None and judged.offset == offset and judged.deaths >= UNRUN_FROM
+        begun = self._begun.get(partition)
+        return begun is not None and begun.judged.offset == offset and begun.judged.deaths >= UNRUN_FROM
 
     async def begin(self, heads: Mapping[Partition, int]) -> None:
         """Judge partitions by the first record that was read of each: once in an assignment, before any is run."""
         await self._bounded(self._begin(heads))
 
     async def enter(self, partition: Partition, offset: int) -> None:
-        """A record of a suspect is about to be cut into tokens and computed."""
+        """A record of a suspect is about to be cut into tokens, or computed: each may be entered and left by itself."""
         await self._bounded(self._enter(partition, offset))
 
     async def leave(self, partition: Partition, offset: int) -> None:
@@ -136,27 +144,26 @@ class Starts:
         marks = {partition: judge(known[partition], head) for partition, head in heads.items()}
         await self._write(marks)
         for partition, mark in marks.items():
-            self._judged[partition] = mark
-            self._serial[partition] = SERIAL_RECORDS if mark.suspect else 0
+            self._begun[partition] = _Begun(mark, SERIAL_RECORDS if mark.suspect else 0)
             if mark.suspect:
                 place = {"topic": partition[0], "partition": partition[1], "offset": mark.offset}
                 log.warning("suspect_partition", extra={**place, "deaths": mark.deaths})
 
     async def _enter(self, partition: Partition, offset: int) -> None:
-        if (judged := self._judged.get(partition)) is not None:
-            await self._write({partition: entered(judged, offset)})
+        if (begun := self._begun.get(partition)) is not None:
+            await self._write({partition: entered(begun.judged, offset)})
 
     async def _leave(self, partition: Partition, offset: int) -> None:
-        if partition in self._judged:  # else it was given back meanwhile, and may be another worker's
-            self._serial[partition] -= 1
+        if (begun := self._begun.get(partition)) is not None:  # else it was given back, and may be another worker's
+            begun.serial -= offset != begun.passed
+            begun.passed = offset
             await self._write({partition: left(offset)})
 
     async def _end(self, partitions: Collection[Partition]) -> None:
         # of a partition of which nothing was read, the mark is still that of the owner before
-        begun = [partition for partition in partitions if self._judged.pop(partition, None) is not None]
+        begun = [partition for partition in partitions if self._begun.pop(partition, None) is not None]
         pipe = self._client.pipeline(transaction=False)
         for partition in begun:
-            self._serial.pop(partition)
             pipe.execute_command("HSET", self._key(partition), "running", 0)
             pipe.execute_command("EXPIRE", self._key(partition), TTL_S)
         await pipe.execute()
@@ -170,7 +177,7 @@ class Starts:
         await pipe.execute()
 
     def _key(self, partition: Partition) -> str:
-        return self._names.starts(self._group, *partition)
+        return self._names.starts(*partition)
 
     async def _bounded(self, call: Coroutine[None, None, None]) -> None:
         """Wait for a call for a while. It is never cancelled, which would leave its answer to the next one; when it
