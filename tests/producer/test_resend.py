@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -57,6 +58,13 @@ def lost(losses: Callable[[], int], until: Until) -> Callable[[], Awaitable[None
     return lambda: until(noticed)
 
 
+@pytest.fixture
+def rounds(caplog: pytest.LogCaptureFixture) -> Callable[[], list[int]]:
+    """How many requests were sent again, each time."""
+    found = re.compile(r"sent (\d+) requests again")
+    return lambda: [int(match[1]) for message in caplog.messages if (match := found.match(message))]
+
+
 def ask(mq: embedmq.Client, *ids: str, timeout_s: float | None = 30) -> list[asyncio.Task[embedmq.Embeddings]]:
     """Ask for the vector of each id."""
     return [asyncio.create_task(mq.embed("minilm", id, id=id, timeout_s=timeout_s)) for id in ids]
@@ -73,7 +81,12 @@ async def kill_clients(worker: StandIn) -> None:
 
 
 async def test_what_was_unanswered_when_redis_lost_its_data_is_sent_once_more(
-    client: Callable[..., embedmq.Client], standin: StandIn, own_redis: RedisServer, lost: Callable[[], Awaitable[None]]
+    client: Callable[..., embedmq.Client],
+    standin: StandIn,
+    own_redis: RedisServer,
+    lost: Callable[[], Awaitable[None]],
+    rounds: Callable[[], list[int]],
+    until: Until,
 ) -> None:
     """The same id and the same bytes, and the callers get their vectors; what was sent while Redis was away is not sent
     again, since its answer was held back.
@@ -87,6 +100,11 @@ async def test_what_was_unanswered_when_redis_lost_its_data_is_sent_once_more(
         await standin.wait_for(4)
         own_redis.start()
 
+        async def sent_again() -> bool:
+            return bool(rounds())
+
+        await until(sent_again)
+        assert rounds() == [3]
         await standin.wait_for(7)
         assert sent(standin) == {"a": 2, "b": 2, "c": 2, "late": 1}
         for first in standin.records[:3]:
