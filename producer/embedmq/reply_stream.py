@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
+from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.codec import Undecodable, split_results
 from embedmq_schemas.connection import RedisConnection
 from embedmq_schemas.names import STREAM_FIELD
@@ -92,7 +93,7 @@ class ReplyStream:
         while True:
             try:
                 await self._read_on(connection)
-            except (RedisError, OSError, TimeoutError) as error:
+            except (RedisError, *TRANSPORT_ERRORS) as error:
                 _LOG.warning("lost the connection to Redis for replies: %s", error)
                 self._went_away(error)
             finally:
@@ -118,7 +119,7 @@ class ReplyStream:
                 await connect()
                 await connection.send_command("XLEN", self._stream)  # may we read it, and is the server ready?
                 await connection.read_response()
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, *TRANSPORT_ERRORS) as error:
             await connection.disconnect(nowait=True)
             raise unavailable(self._url, error) from error
         except BaseException:

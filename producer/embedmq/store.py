@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TypeVar, cast
 
+from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.connection import RedisConnection, redact_url
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -111,7 +112,7 @@ class Store:
         task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
-        except (RedisError, OSError) as error:
+        except (RedisError, *TRANSPORT_ERRORS) as error:
             raise unavailable(self._url, error) from error
 
     def _ended(self, task: asyncio.Task[object]) -> None:

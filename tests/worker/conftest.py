@@ -52,7 +52,7 @@ def _new_prefix() -> str:
 @pytest.fixture(scope="session")
 def worker(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Running:
     """A worker that all tests share: `null`, `slow` (200 ms a batch) and, on the shared topics, `tail`."""
-    running = start(stack, tmp_path_factory.mktemp("worker"), _new_prefix(), MODELS)
+    running = start(stack, tmp_path_factory.mktemp("worker"), _new_prefix(), MODELS, "[worker]\nretry_delays_s = [1]\n")
     running.process.wait_ready(30)
     return running
 

@@ -140,7 +140,6 @@ async def test_a_wrong_type_is_malformed_and_names_its_field(
         ({"dimensions": -1}, "dimensions"),
         ({"dimensions": 9}, "dimensions"),
         ({"prompt_name": "query"}, "prompt_name"),
-        ({"revision": "another"}, "revision"),
         ({"prompt": "p" * 5_000}, "prompt"),
     ],
     ids=lambda fields: str(fields)[:40],

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.names import Names
 from redis.asyncio import Redis as RedisClient
 from redis.exceptions import RedisError
@@ -29,7 +30,7 @@ class Cancellations:
             return set()
         try:
             marks = await self._client.mget([self._names.cancel(id) for id in ids])
-        except (RedisError, OSError):
+        except (RedisError, *TRANSPORT_ERRORS):
             self._away_until_s = time.monotonic() + AWAY_S
             return set()
         return {id for id, mark in zip(ids, marks, strict=True) if mark is not None}

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 
+from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.catalogue import (
     CATALOGUE_TTL_S,
     STATUS_PERIOD_S,
@@ -57,7 +58,7 @@ class Catalogue:
             try:
                 await self._write(self.status(waiting, meter, sources))
                 missed = False
-            except (RedisError, OSError) as error:
+            except (RedisError, *TRANSPORT_ERRORS) as error:
                 if not missed:
                     log.warning("catalogue_not_written", extra={"error": f"{type(error).__name__}: {error}"})
                 missed = True
@@ -70,7 +71,7 @@ class Catalogue:
         try:
             async with asyncio.timeout(WITHDRAW_TIMEOUT_S):
                 await self._client.delete(self._names.worker(self._worker_id))
-        except (RedisError, OSError, TimeoutError):
+        except (RedisError, *TRANSPORT_ERRORS):
             log.warning("status_not_withdrawn")
 
     def status(self, waiting: Waiting, meter: Meter, sources: Sequence[Source]) -> WorkerStatus:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TypeGuard
 
+from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.names import STREAM_FIELD
 from embedmq_schemas.stub import COMPLETED
 from redis.asyncio import Redis as RedisClient
@@ -74,7 +75,7 @@ class RedisSink:
             group = groups.take()
             try:
                 answers = await self._send(group)
-            except (RedisError, OSError) as error:
+            except (RedisError, *TRANSPORT_ERRORS) as error:
                 if len(group) == 1 and await self._takes_another(group[0]) and groups.is_hopeless(group[0]):
                     refused += _refuse(group[0], error)
                 else:
@@ -138,7 +139,7 @@ class RedisSink:
         """Whether Redis takes a write just now, other than this one."""
         try:
             await self._client.delete(f"{write.key}:probe")
-        except (RedisError, OSError):
+        except (RedisError, *TRANSPORT_ERRORS):
             return False
         return True
 
@@ -184,7 +185,7 @@ async def wait_reachable(client: RedisClient, timeout_s: float) -> str | None:
     while True:
         try:
             await client.ping()
-        except (RedisError, OSError) as error:
+        except (RedisError, *TRANSPORT_ERRORS) as error:
             if time.monotonic() >= end or "NOAUTH" in str(error) or "WRONGPASS" in str(error):
                 return f"{type(error).__name__}: {error}"
             await asyncio.sleep(0.2)

@@ -31,6 +31,7 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.names import Names
 from msgspec import Struct
 from redis.asyncio import Redis as RedisClient
@@ -199,7 +200,7 @@ class Starts:
         async with self._order:
             try:
                 await call
-            except (RedisError, OSError) as error:
+            except (RedisError, *TRANSPORT_ERRORS) as error:
                 log.warning("starts_not_counted", extra={"error": f"{type(error).__name__}: {error}"})
 
 

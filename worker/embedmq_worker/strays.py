@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.names import Names
 from redis.asyncio import Redis as RedisClient
 from redis.exceptions import RedisError
@@ -53,7 +54,7 @@ class Strays:
             return set()
         try:
             found = await self._client.mget([self._names.model(model) for model in models])
-        except (RedisError, OSError) as error:
+        except (RedisError, *TRANSPORT_ERRORS) as error:
             log.warning("catalogue_not_read", extra={"error": f"{type(error).__name__}: {error}"})
             return set(models)
         return {model for model, entry in zip(models, found, strict=True) if entry is not None}
