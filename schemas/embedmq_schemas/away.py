@@ -5,5 +5,5 @@ from __future__ import annotations
 from typing import Final
 
 TRANSPORT_ERRORS: Final = (OSError, RuntimeError)
-"""`OSError` from the socket. `RuntimeError` from uvloop, when a connection that was reset is written to all the same: it
+"""`OSError` from the socket. `RuntimeError` from uvloop, where a reset connection is written to all the same: it
 says `unable to perform operation on <TCPTransport closed=True …>`, and no client library expects that."""
