@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import random
 import sys
@@ -105,6 +106,8 @@ async def main() -> int:
     rounds = int(os.environ.get("ROUNDS") or 1)
     rows = choose(ROWS, options.rows, fast=options.fast)
     print(f"SEED={seed} ROUNDS={rounds}", flush=True)
+    for library in ("aiokafka", "embedmq"):  # what they say about faults is what the rows are about
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="embedmq-faults-") as name:
         folder = Path(name)
         if options.plant:

@@ -87,6 +87,14 @@ class Crew:
         pids = [worker.pid for worker in workers or self.running]
         return await self._site.until(lambda: bool(self.diaries.busy(pids)), "a batch on a device", BUSY_S)
 
+    async def busy_one(self) -> Worker:
+        """One that has a batch on its device."""
+        await self.busy()
+        return self._site.rng.choice(self._busy_ones() or self.running)
+
+    def _busy_ones(self) -> list[Worker]:
+        return [worker for worker in self.running if self.diaries.busy([worker.pid])]
+
     @contextlib.asynccontextmanager
     async def strike(self, kind: str, *, interrupts: int = 1, busy: bool = True) -> AsyncIterator[Strike]:
         """A fault, from its beginning to its end; with `busy`, waits until something is in flight to be hit."""

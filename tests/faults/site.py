@@ -14,11 +14,12 @@ both directly.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, Self
@@ -153,6 +154,23 @@ class Site:
         await asyncio.to_thread(server.start)
         self._stack.push_async_callback(asyncio.to_thread, _end_server, server)
         return server
+
+    @contextlib.asynccontextmanager
+    async def under_load(self, open: int = 200) -> AsyncIterator[None]:
+        """So many requests are always under way."""
+
+        async def keep_asking() -> None:
+            while True:
+                if len(self.open) < open:
+                    await self.asking.burst(40)
+                await asyncio.sleep(POLL_S)
+
+        asking = asyncio.create_task(keep_asking())
+        try:
+            yield
+        finally:
+            asking.cancel()
+            await asyncio.wait({asking})
 
     def move_redis(self, server: RedisServer) -> None:
         """From now on, results are read there."""

@@ -80,14 +80,14 @@ async def members_come_and_go(rig: Rig) -> None:
     async with rig.site() as site:
         crew = site.crew
         await crew.hire(3)
-        for turn in range(10 * rig.rounds):
-            await site.asking.burst(60)
-            victim = rig.rng.choice(crew.running)
-            if turn % 3 == 0:
-                await crew.kill(victim, kind="worker kill -9 in a storm")
-                crew.interruptions += 3
-            else:
-                await crew.terminate(victim, "worker leaves in a storm")
-                crew.interruptions += 2
-            await crew.again(victim, ready=False)
+        async with site.under_load():
+            for turn in range(10 * rig.rounds):
+                victim = await crew.busy_one()
+                if turn % 3 == 0:
+                    await crew.kill(victim, kind="worker kill -9 in a storm")
+                    crew.interruptions += 3
+                else:
+                    await crew.terminate(victim, "worker leaves in a storm")
+                    crew.interruptions += 2
+                await crew.again(victim, ready=False)
         await site.settle(90)

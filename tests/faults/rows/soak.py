@@ -23,28 +23,19 @@ async def anything_at_any_time(rig: Rig) -> None:
     """Faults drawn by the seed, one after the other, under steady load: every invariant holds."""
     async with rig.site() as site:
         await site.crew.hire(3)
-        asking = asyncio.create_task(_keep_asking(site))
         end_s = time.monotonic() + SECONDS * rig.rounds
         faults = (_kill, _stop, _leave, _cut_redis, _reset_redis, _kill_clients)
-        while time.monotonic() < end_s:
-            fault: Callable[[Rig, Site], Awaitable[None]] = rig.rng.choice(faults)
-            await fault(rig, site)
-            rig.figures.rounds += 1
-            await asyncio.sleep(rig.rng.uniform(0, 1.5))
-        asking.cancel()
-        await asyncio.wait({asking})
+        async with site.under_load(OPEN):
+            while time.monotonic() < end_s:
+                fault: Callable[[Rig, Site], Awaitable[None]] = rig.rng.choice(faults)
+                await fault(rig, site)
+                rig.figures.rounds += 1
+                await asyncio.sleep(rig.rng.uniform(0, 1.5))
         await site.settle(90)
 
 
-async def _keep_asking(site: Site) -> None:
-    while True:
-        if len(site.open) < OPEN:
-            await site.asking.burst(40)
-        await asyncio.sleep(0.05)
-
-
 async def _kill(rig: Rig, site: Site) -> None:
-    victim = rig.rng.choice(site.crew.running)
+    victim = await site.crew.busy_one()
     await site.crew.kill(victim, kind="soak: worker kill -9")
     site.crew.interruptions += 2
     await site.crew.again(victim, ready=False)
