@@ -23,7 +23,7 @@ from tests.fuzz.seeds import WORDS
 from tests.fuzz.targets import TARGETS, Target
 
 FOLDER: Final = Path("build/fuzz")
-RUNS: Final = 3_000_000
+RUNS: Final = 5_000_000
 MAX_INPUT_BYTES: Final = 4_096
 MAX_INPUT_S: Final = 5
 MAX_RSS_MB: Final = 512
