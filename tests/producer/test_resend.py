@@ -59,6 +59,22 @@ def lost(losses: Callable[[], int], until: Until) -> Callable[[], Awaitable[None
 
 
 @pytest.fixture
+def kill(standin: StandIn, losses: Callable[[], int], until: Until) -> Callable[[int], Awaitable[None]]:
+    """Have Redis end the connection that waits for replies, until that has happened so many times in all."""
+
+    def make(times: int) -> Awaitable[None]:
+        async def struck() -> bool:
+            for client in await standin.redis.client_list():
+                if client["cmd"] == "xread":
+                    await standin.redis.client_kill_filter(_id=client["id"])
+            return losses() >= times
+
+        return until(struck)
+
+    return make
+
+
+@pytest.fixture
 def rounds(caplog: pytest.LogCaptureFixture) -> Callable[[], list[int]]:
     """How many requests were sent again, each time."""
     found = re.compile(r"sent (\d+) requests again")
@@ -73,11 +89,6 @@ def ask(mq: embedmq.Client, *ids: str, timeout_s: float | None = 30) -> list[asy
 def sent(worker: StandIn) -> Counter[str]:
     """How often each id has come through Kafka."""
     return Counter(request["id"] for request in worker.requests)
-
-
-async def kill_clients(worker: StandIn) -> None:
-    """Redis ends every connection but this one."""
-    await worker.redis.client_kill_filter(_type="normal", skipme=True)
 
 
 async def test_what_was_unanswered_when_redis_lost_its_data_is_sent_once_more(
@@ -116,26 +127,19 @@ async def test_what_was_unanswered_when_redis_lost_its_data_is_sent_once_more(
 
 
 async def test_a_storm_of_lost_connections_sends_nothing_a_third_time(
-    client: Callable[..., embedmq.Client], standin: StandIn, losses: Callable[[], int], until: Until
+    client: Callable[..., embedmq.Client], standin: StandIn, kill: Callable[[int], Awaitable[None]]
 ) -> None:
     """However often the connection breaks, before and after."""
-
-    async def storm(times: int) -> None:
-        async def struck() -> bool:
-            await kill_clients(standin)
-            return losses() >= times
-
-        await until(struck)
 
     async with client() as mq:
         calls = ask(mq, "a", "b")
         await standin.wait_for(2)
-        await storm(5)
+        await kill(5)
         await standin.wait_for(4)
 
         calls += ask(mq, "last")  # is sent again after all that came before it
         await standin.wait_for(5)
-        await storm(8)
+        await kill(8)
         await standin.wait_for(6)
 
         assert sent(standin) == {"a": 2, "b": 2, "last": 2}
@@ -152,14 +156,13 @@ async def test_slowness_is_no_reason_to_send_again(client: Callable[..., embedmq
 
 
 async def test_what_ended_meanwhile_is_left_alone(
-    client: Callable[..., embedmq.Client], standin: StandIn, lost: Callable[[], Awaitable[None]]
+    client: Callable[..., embedmq.Client], standin: StandIn, kill: Callable[[int], Awaitable[None]]
 ) -> None:
     """By its time limit, by being cancelled, by an answer that survived."""
     async with client(resend_grace_s=1.0) as mq:
         (late,), (off, answered, open_) = ask(mq, "late", timeout_s=0.5), ask(mq, "off", "answered", "open")
         requests = {request["id"]: request for request in await standin.wait_for(4)}
-        await kill_clients(standin)
-        await lost()
+        await kill(1)
         assert await mq.cancel("off") == "cancelled"
         await standin.reply((requests["answered"], embedded(requests["answered"])))
 
@@ -176,15 +179,14 @@ async def test_what_ended_meanwhile_is_left_alone(
 
 
 async def test_not_all_is_sent_again_at_once(
-    client: Callable[..., embedmq.Client], standin: StandIn, lost: Callable[[], Awaitable[None]]
+    client: Callable[..., embedmq.Client], standin: StandIn, kill: Callable[[int], Awaitable[None]]
 ) -> None:
     """`resend_per_s` a second, in the order in which it was sent."""
     ids = [f"{n:02}" for n in range(20)]
     async with client(resend_per_s=40) as mq:
         calls = ask(mq, *ids)
         await standin.wait_for(20)
-        await kill_clients(standin)
-        await lost()
+        await kill(1)
 
         await standin.wait_for(40)
         again = sorted(record.timestamp for record in standin.records[20:])
@@ -197,7 +199,7 @@ async def test_a_kafka_that_takes_nothing_then_ends_no_wait(
     stack: Stack,
     client: Callable[..., embedmq.Client],
     standin: StandIn,
-    lost: Callable[[], Awaitable[None]],
+    kill: Callable[[int], Awaitable[None]],
     until: Until,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -209,8 +211,7 @@ async def test_a_kafka_that_takes_nothing_then_ends_no_wait(
         (request,) = await standin.wait_for(1)
         try:
             process.signal(signal.SIGSTOP)
-            await kill_clients(standin)
-            await lost()
+            await kill(1)
 
             async def refused() -> bool:
                 return any("did not take 1 requests" in message for message in caplog.messages)
