@@ -135,8 +135,8 @@ class Retention:
         now_s = time.monotonic()
         if tp and age_ms > self._retention_ms * NEAR and now_s - self._warned_s >= WARN_S:
             self._warned_s = now_s
-            place = {"reader": self._reader, "topic": tp.topic, "partition": tp.partition}
-            log.warning("retention_near", extra={**place, "age_s": round(age_ms / 1000)})
+            of = {"reader": self._reader, "topic": tp.topic, "partition": tp.partition}
+            log.warning("retention_near", extra={**of, "age_s": round(age_ms / 1000)})
 
     def _age_ms(self, tp: TopicPartition, progress: Progress, now_unix_ms: float) -> float:
         """Of what is read and open, else of what was read last, where Kafka has more: it is not much younger."""
@@ -148,8 +148,8 @@ class Retention:
         return max(0.0, now_unix_ms - sent_unix_ms) if sent_unix_ms and sent_unix_ms > 0 else 0.0
 
     def _rewound(self, tp: TopicPartition, expected: int, found: int) -> None:
-        place = {"topic": tp.topic, "partition": tp.partition}
-        log.warning("log_rewound", extra={**place, "expected_offset": expected, "found_offset": found})
+        offsets = {"expected_offset": expected, "found_offset": found}
+        log.warning("log_rewound", extra={"topic": tp.topic, "partition": tp.partition, **offsets})
 
 
 def removed(gap: Gap, beginning: int) -> int:
