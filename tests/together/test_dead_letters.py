@@ -79,7 +79,7 @@ async def buried(dead: Dead, count: int) -> list[Any]:
     return await eventually(probe, f"{count} dead letters")
 
 
-@pytest.mark.parametrize(("models", "code"), [(NULL + BROKEN, "model_unavailable"), (SOON + NULL, "unknown_model")])
+@pytest.mark.parametrize(("models", "code"), [(NULL + BROKEN, "model_unavailable"), (NULL, "unknown_model")])
 async def test_a_model_that_comes_late_answers_what_failed_for_want_of_it(
     stack: Stack, prefix: str, world: World, dead: Dead, start_worker: StartWorker, models: str, code: str
 ) -> None:
