@@ -101,7 +101,7 @@ pinned = true
 [models.late]
 checkpoint = "null:8?batch_ms=40"
 """
-    settings = {"load_attempts": 1, "load_failure_s": 0.5}
+    settings = {"load_attempts": 1, "load_failure_s": 0.5, "guard_failures": 1_000, "guard_window": 10_000}
     async with rig.site(models=models, worker=settings) as site:
         await site.crew.hire()
         site.crew.switches.set("load", "unreachable")

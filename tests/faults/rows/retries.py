@@ -20,6 +20,8 @@ pinned = true
 [models.late]
 checkpoint = "null:8?batch_ms=40"
 """
+TRUSTING: Final = {"load_attempts": 1, "load_failure_s": 0.2, "guard_failures": 1_000, "guard_window": 10_000}
+"""A model that does not load is not paused for it."""
 FAILING: Final = frozenset({"processing_failed"})
 LETTERS_AWAY_S: Final = 3.0
 WRONG_S: Final = 3_600
@@ -27,7 +29,7 @@ WRONG_S: Final = 3_600
 
 async def never_early(rig: Rig) -> None:
     """What is tried again is never tried before it is due."""
-    async with rig.site(models=LATE, worker={"load_attempts": 1, "load_failure_s": 0.2}) as site:
+    async with rig.site(models=LATE, worker=TRUSTING) as site:
         await site.crew.hire()
         site.crew.switches.set("load", "unreachable")
         await site.asking.burst(40, Wish(model="null"))
@@ -81,7 +83,7 @@ async def bad_deploy(rig: Rig) -> None:
 
 async def clock_jumps(rig: Rig) -> None:
     """The wall clock jumps an hour ahead, then an hour back: nothing is lost, nothing waits for an hour."""
-    async with rig.site(models=LATE, worker={"load_attempts": 1, "load_failure_s": 0.2}) as site:
+    async with rig.site(models=LATE, worker=TRUSTING) as site:
         await site.crew.hire()
         for jump_s in (WRONG_S, -WRONG_S, 0):
             site.crew.switches.set("load", "unreachable")
