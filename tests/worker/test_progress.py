@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from aiokafka import TopicPartition
 from embedmq_schemas.envelope import Record
 from embedmq_worker.partitions import Partitions
@@ -165,8 +166,8 @@ class OnePartition(RuleBasedStateMachine):
         self.group_commit = data.draw(st.integers(0, self.group_commit))
         self.lose_track()
 
-    @rule(same_times=st.booleans())
-    def recreate_the_topic(self, same_times: bool) -> None:
+    @rule(same_times=st.booleans(), count=st.integers(0, 6))
+    def recreate_the_topic(self, same_times: bool, count: int) -> None:
         """Deleted and created again, its offsets begin anew, and its records differ in their times or in their values.
 
         Until a record of the new log is read, a worker that has the partition commits places in the old one.
@@ -180,6 +181,8 @@ class OnePartition(RuleBasedStateMachine):
         self.stale = self.progress is not None
         self.lose_track()
         self.produce([0] * 6, b"a")
+        if self.progress and count:
+            self.read(count)
 
     @precondition(lambda self: self.progress and self.position)
     @rule(data=st.data())
@@ -293,15 +296,43 @@ def test_a_batch_that_outlives_its_assignment_completes_the_same_record_of_the_n
     assert (second.open, second.committable()) == (0, 2)
 
 
-def test_another_record_at_its_place_is_not_completed() -> None:
-    """The topic was deleted and created again between the two assignments."""
+@pytest.mark.parametrize("rebalanced", [False, True])
+@pytest.mark.parametrize("new", [Found(1, value=b"new"), Found(1, timestamp=1)])
+def test_another_record_at_its_place_is_not_completed(new: Found, rebalanced: bool) -> None:
+    """The topic was deleted and created again, between two assignments or within one."""
     partitions = Partitions(lambda: 0.0, lambda _: None)
-    first, old = assign_again(partitions), Found(1, value=b"old")
+    first, old = assign_again(partitions), Found(1)
     start(first, old)
-    second = assign_again(partitions)
-    assert start(second, Found(1, value=b"new")) == [True]
+    progress = assign_again(partitions) if rebalanced else first
+    assert start(progress, new) == [True]
     first.complete(old.ours)
-    assert (second.open, second.committable()) == (1, 1)
+    assert (progress.open, progress.committable()) == (1, 1)
+    progress.complete(new.ours)
+    assert (progress.open, progress.committable()) == (0, 2)
+
+
+def test_a_log_made_anew_is_committed_anew_also_up_to_the_same_offset() -> None:
+    """Kafka forgot the old commit together with the old topic."""
+    progress = Progress("t", 0)
+    for record in (Found(1), Found(1, value=b"new")):
+        start(progress, record)
+        progress.complete(record.ours)
+        assert progress.committable() == 2
+        progress.committed(2)
+        assert progress.committable() is None
+
+
+def test_what_was_complete_of_a_log_made_anew_is_skipped_too() -> None:
+    """Its offsets are lower than what was committed of the old one."""
+    partitions = Partitions(lambda: 0.0, lambda _: None)
+    old, nine, one, two = assign_again(partitions), Found(9), Found(1), Found(2)
+    start(old, nine)
+    old.complete(nine.ours)
+    old.committed(10)
+    first = assign_again(partitions)
+    start(first, one, two)
+    first.complete(two.ours)
+    assert start(assign_again(partitions), one, two) == [True, False]
 
 
 def test_too_many_complete_above_the_commit_hold_the_partition_until_they_are_committed() -> None:
