@@ -18,8 +18,8 @@ from tests.faults.ledger import Asked, Ledger, Place, Where
 MSGPACK: Final = (("content-type", b"application/msgpack"),)
 WHERE: Final[Sequence[Where]] = ("stream", "stream", "stream", "topic", "kept")
 MODELS: Final = ("null", "null", "null", "tail")
-SHARED: Final = ("tail", "nobody")
-"""Models that have no topics of their own; the second is not there at all."""
+SHARED: Final = ("tail", "rare", "nobody")
+"""Models that have no topics of their own; the last is not there at all."""
 LANES: Final = ("interactive", "bulk")
 CLIENTS: Final = 4
 
@@ -99,7 +99,7 @@ class Asking:
             topic=f"{self._prefix}.{name}.{lane}",
             value=msgspec.msgpack.encode(request),
             key=model.encode() if name == "shared" else None,
-            partition=wish.partition if name != "shared" else None,
+            partition=wish.partition,
         )
         return asked, record
 

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.faults import truth
 from tests.faults.ledger import Asked
+from tests.faults.plants import planted_in_client
 from tests.faults.site import Site
 
 LATE_S = 15.0
@@ -37,6 +38,7 @@ class Callers:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        self._stack.enter_context(planted_in_client(self._site.plant))
         await self._stack.enter_async_context(self._client)
         return self
 

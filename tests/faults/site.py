@@ -88,7 +88,7 @@ class Site:
         self._folder = folder / self.prefix
         tables = {"kafka": {**KAFKA, **(kafka or {})}, "worker": {**WORKER, **(worker or {})}, "redis": redis or {}}
         self._config = "\n".join([f'prefix = "{self.prefix}"', *map(toml, tables.items()), models])
-        self._plant = plant
+        self.plant = plant
         self._rounds = 0
         self._stack = AsyncExitStack()
 
@@ -100,7 +100,7 @@ class Site:
         await self.create(self.reply_topic, 2)
         config = self._folder / "worker.toml"
         config.write_text(self._config)
-        self.crew = Crew(self, self._folder, config, self._plant)
+        self.crew = Crew(self, self._folder, config, self.plant)
         self._stack.push_async_callback(self.crew.dismiss)
         self.asking = Asking(self.prefix, self.reply_topic, self.rng, self.ledger, self.stack.kafka)
         self.kafka = KafkaReader(self.stack.kafka, self.prefix, self.reply_topic, self.outcomes)

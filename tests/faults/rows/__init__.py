@@ -32,6 +32,7 @@ ROWS: Final = (
     Row("13", retries.clock_jumps),
     Row("14a", again.offsets_with_gaps),
     Row("14b", again.topic_made_anew),
+    Row("14c", again.topic_made_anew_while_a_model_loads),
     Row("16", load.ten_times_overload, alone=True),
     Row("17", load.nobody_reads),
     Row("18a", retries.never_early, fast=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
@@ -11,6 +12,16 @@ from tests.faults.asking import Wish
 from tests.faults.ledger import Place
 from tests.faults.rig import Rig
 from tests.faults.site import Site
+
+SLOW_TO_LOAD: Final = """
+[models.tail]
+checkpoint = "null:8?batch_ms=20"
+shared = true
+pinned = true
+[models.rare]
+checkpoint = "null:8?load_ms=15000"
+shared = true
+"""
 
 
 async def asked_more_than_once(rig: Rig) -> None:
@@ -88,6 +99,26 @@ async def topic_made_anew(rig: Rig) -> None:
         async with site.crew.strike("topic made anew", interrupts=4):
             pass
         await site.settle(60)
+
+
+async def topic_made_anew_while_a_model_loads(rig: Rig) -> None:
+    """A topic is made anew while records above the commit are answered: none of the new ones is taken for them."""
+    async with rig.site(models=SLOW_TO_LOAD, kafka={"metadata_max_age_ms": 1_000}) as site:
+        await site.crew.hire()
+        topic = f"{site.prefix}.shared.bulk"
+        tail = Wish(model="tail", lane="bulk", partition=0)
+        _, late = site.asking.compose(Wish(model="rare", lane="bulk", partition=0))
+        await site.asking.unledgered([late])  # goes with its topic: Kafka's own decision
+        asked = await site.asking.ask(*[tail] * 20)
+        async with site.crew.strike("topic made anew", interrupts=4) as strike:
+            await site.answered(10)
+            await site.admin(lambda admin: admin.delete_topics([topic]))
+            await site.create(topic, 4)
+            for each in asked:
+                site.ledger.accepted[each.id].clear()
+            strike.hit = True  # the first record waits for its model all the while
+        await site.asking.ask(*[tail] * 21)
+        await site.settle(30)
 
 
 async def transacted(site: Site, count: int) -> None:
