@@ -33,12 +33,15 @@ AT_A_TIME: Final = 3
 class Suite:
     """One run: a seed, rounds, and the rows' figures as they come."""
 
-    def __init__(self, folder: Path, seed: int, rounds: int, plant: str = "", *, quiet: bool = False) -> None:
+    def __init__(
+        self, folder: Path, seed: int, rounds: int, plant: str = "", *, fast: bool = False, quiet: bool = False
+    ) -> None:
         self.figures: list[Figures] = []
         self._folder = folder
         self._seed = seed
         self._rounds = rounds
         self._plant = plant
+        self._fast = fast
         self._quiet = quiet
 
     async def run(self, rows: Sequence[Row]) -> None:
@@ -61,6 +64,7 @@ class Suite:
                 self._folder,
                 self._seed,
                 rounds=self._rounds,
+                fast=self._fast,
                 plant=self._plant,
                 cluster=cluster,
             )
@@ -76,7 +80,7 @@ async def unseen(folder: Path, seed: int, names: Sequence[str]) -> list[str]:
     """Plant each bug and run one cheap row against it; those that the row did not notice."""
     found: list[str] = []
     for name in names:
-        suite = Suite(folder, seed, 1, name, quiet=True)
+        suite = Suite(folder, seed, 1, name, fast=True, quiet=True)
         await suite.run(choose(ROWS, [PLANTS[name]], fast=False))
         (figures,) = suite.figures
         red = bool(figures.problems)
@@ -113,7 +117,7 @@ async def main() -> int:
         if options.plant:
             return 1 if await unseen(folder, seed, [options.plant]) else 0
         print(HEAD, flush=True)
-        suite = Suite(folder, seed, rounds)
+        suite = Suite(folder, seed, rounds, fast=options.fast)
         await suite.run(rows)
         planted = [] if options.fast or options.rows else sorted(PLANTS)
         missed = await unseen(folder, seed, planted)

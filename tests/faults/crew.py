@@ -127,6 +127,9 @@ class Crew:
             for task in keeping:
                 task.cancel()
             await asyncio.gather(*keeping, return_exceptions=True)
+            for worker in workers:
+                if not worker.running:
+                    await self.again(worker)
 
     async def ended(self, worker: Worker, timeout_s: float = 30.0) -> int | None:
         """Until it has died by itself; its exit code."""

@@ -18,7 +18,7 @@ from tests.faults.figures import Figures
 from tests.faults.proxy import Proxy
 from tests.faults.site import Site
 
-LIMIT_S: Final = 150.0
+LIMIT_S: Final = 240.0
 """For one round of one row."""
 
 
@@ -58,12 +58,14 @@ class Rig:
         seed: int,
         *,
         rounds: int,
+        fast: bool = False,
         plant: str = "",
         cluster: Cluster | None = None,
     ) -> None:
         self.figures = Figures(row=row)
         self.rng = random.Random(f"{seed}/{row}")
         self.rounds = rounds
+        self.fast = fast
         self.stack = stack
         self.plant = plant
         self._folder = folder

@@ -236,6 +236,7 @@ class Site:
         eternal = [key.decode() for key in keys if await client.ttl(key) == -1]
         if eternal:
             self.problem(f"I5: keys without a time to live: {eternal[:3]}")
+        await self.crew.ready(*self.crew.running)
         for worker in self.crew.running:
             held = await self.crew.metric(worker, "embedmq_in_flight_items")
             if held:

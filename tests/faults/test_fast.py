@@ -20,7 +20,7 @@ FAST = [row for row in ROWS if row.fast]
 async def test_nothing_is_lost(row: Row, stack: Stack, tmp_path: Path) -> None:
     """Whatever dies, every accepted request is answered once, and rightly. `SEED` replays what failed."""
     seed = int(os.environ.get("SEED") or random.randrange(10**6))
-    figures = await play(row, Rig(row.name, stack, tmp_path, seed, rounds=1))
+    figures = await play(row, Rig(row.name, stack, tmp_path, seed, rounds=1, fast=True))
     assert figures.ok, "\n".join([f"SEED={seed}", *figures.complaints()])
 
 
@@ -28,5 +28,5 @@ async def test_a_planted_bug_turns_a_row_red(stack: Stack, tmp_path: Path) -> No
     """A worker that commits before it delivers is found out."""
     bug = "commit_before_deliver"
     (row,) = (row for row in ROWS if row.name == PLANTS[bug])
-    figures = await play(row, Rig(row.name, stack, tmp_path, seed=1, rounds=1, plant=bug))
+    figures = await play(row, Rig(row.name, stack, tmp_path, seed=1, rounds=1, fast=True, plant=bug))
     assert figures.problems

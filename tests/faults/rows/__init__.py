@@ -9,6 +9,7 @@ from tests.faults.rows import again, brokers, deaths, load, network, poison, red
 
 ROWS: Final = (
     Row("1", deaths.killed_mid_batch, fast=True),
+    Row("1b", deaths.killed_with_the_real_session),
     Row("2", deaths.terminated_under_load, fast=True),
     Row("3", deaths.stopped_for_two_sessions),
     Row("4", deaths.loop_blocked),

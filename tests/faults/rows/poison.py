@@ -48,11 +48,11 @@ async def device_out_of_memory(rig: Rig) -> None:
     async with rig.site() as site:
         await site.crew.hire()
         await site.asking.burst(80)
-        async with site.crew.strike("device out of memory", interrupts=0):
+        async with site.crew.strike("device out of memory", interrupts=1):
             await site.asking.ask(
                 Wish(words=(truth.OOM,)),
                 Wish(words=(truth.OOM,)),
-                Wish(words=(truth.OOM_ALONE,), failures=ALONE, items=2),
+                Wish(words=(truth.OOM_ALONE,), failures=ALONE, or_codes=ANY_FAILURE, items=1),
             )
             await site.asking.burst(80)
         await site.settle()
