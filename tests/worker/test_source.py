@@ -83,6 +83,10 @@ def metrics() -> Metrics:
     return Metrics()
 
 
+async def nothing_is_revoked() -> None:
+    """There is no road behind these sources."""
+
+
 @pytest.fixture
 async def make_source(stack: Stack, prefix: str, metrics: Metrics) -> AsyncIterator[MakeSource]:
     """A source in this process that has joined its group."""
@@ -92,7 +96,7 @@ async def make_source(stack: Stack, prefix: str, metrics: Metrics) -> AsyncItera
         topic: str, reader: Reader = "interactive", kafka: str = stack.kafka, retention_ms: int = 7 * 24 * 3600 * 1000
     ) -> Source:
         found = Kafka(bootstrap=[kafka], heartbeat_interval_ms=200, retention_ms=retention_ms)
-        source = Source(reader, f"{prefix}.{reader}", [topic], found, "w", metrics, lambda: None)
+        source = Source(reader, f"{prefix}.{reader}", [topic], found, "w", metrics, nothing_is_revoked)
         made.append(source)
         await source.start()
         await asyncio.wait_for(source.joined.wait(), 20)

@@ -18,6 +18,8 @@ from embedmq_worker.retention import Retention
 TIMEOUT_S: Final = 10.0
 REVOKE_TIMEOUT_S: Final = 1.5
 RETRY_S: Final = 0.1
+LOOK_S: Final = 0.02
+"""How soon it is noticed that a topic is deleted while its offsets are being committed."""
 LAST_ATTEMPTS: Final = 3
 
 Offsets = Mapping[Progress, int]
@@ -87,16 +89,40 @@ class Commits:
     async def _commit(self, offsets: Offsets, timeout_s: float) -> bool:
         if not offsets:
             return True
-        asked = {TopicPartition(progress.topic, progress.partition): at for progress, at in offsets.items()}
+        asked = {progress: at for progress, at in offsets.items() if self._exists(progress.topic)}
         try:
-            await asyncio.wait_for(self._consumer.commit(asked), timeout_s)
+            await self._send(
+                {TopicPartition(progress.topic, progress.partition): at for progress, at in asked.items()}, timeout_s
+            )
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             await self._failed(error)
             return False
         self._failing = False
-        for progress, offset in offsets.items():
+        for progress, offset in asked.items():
             progress.committed(offset)
         return True
+
+    async def _send(self, offsets: Mapping[TopicPartition, int], timeout_s: float) -> None:
+        """Commit, unless a topic is deleted meanwhile: aiokafka would try until it is there again, and commit the old
+        one's offsets into the new one. Raises TimeoutError, too.
+        """
+        if not offsets:
+            return
+        clock = asyncio.get_running_loop().time
+        committing, end_s = asyncio.ensure_future(self._consumer.commit(offsets)), clock() + timeout_s
+        try:
+            while not committing.done() and clock() < end_s and all(self._exists(tp.topic) for tp in offsets):
+                await asyncio.wait({committing}, timeout=LOOK_S)
+            if not committing.done():
+                raise TimeoutError
+        finally:
+            if committing.cancel():
+                await asyncio.wait({committing})
+        committing.result()
+
+    def _exists(self, topic: str) -> bool:
+        """Whether there is such a topic, as far as this client knows."""
+        return bool(self._consumer.partitions_for_topic(topic))
 
     async def _failed(self, error: Exception) -> None:
         if not self._failing:

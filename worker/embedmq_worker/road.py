@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -135,11 +135,13 @@ class Road:
             return turned_away
         return found
 
-    def revoke(self) -> None:
-        """Partitions are no longer ours: drop what of them waits, and what it held up may be read again."""
+    def revoke(self) -> Awaitable[None]:
+        """Partitions are no longer ours: drop what of them waits, and what it held up may be read again. What is left
+        to be awaited takes a second at most.
+        """
         self.gathering.discard_revoked()
-        self.suspects.revoke()
         self._release()
+        return self.suspects.end_revoked()
 
     async def gather(self, read: Load) -> None:
         """Cut texts into tokens and let them wait for the device; refusals go straight to delivery."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -41,7 +41,7 @@ class Source:
         settings: Kafka,
         worker_id: str,
         metrics: Metrics,
-        on_revoke: Callable[[], None],
+        on_revoke: Callable[[], Awaitable[None]],
     ) -> None:
         self.reader: Reader = reader
         self.joined = asyncio.Event()
@@ -169,8 +169,7 @@ class Source:
         """Commit what is complete, and leave the rest to others, quickly: the whole group waits. Called by aiokafka."""
         offsets = self._partitions.committable()
         self._partitions.revoke()
-        self._on_revoke()
-        await self._commits.revoke(offsets)
+        await asyncio.gather(self._on_revoke(), self._commits.revoke(offsets))
         asyncio.get_running_loop().call_later(KEPT_S, self._partitions.forget)
         log.info("revoked", extra={"reader": self.reader, "partitions": len(partitions)})
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import ConsumerRecord
@@ -28,7 +27,6 @@ class Suspects:
         self._quiet = Quiet()
         self._met: set[Progress] = set()
         self._waiting: set[Progress] = set()
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def meet(self, records: Sequence[tuple[Progress, ConsumerRecord]]) -> None:
         """Judge the partitions of which these are the first records in their assignment."""
@@ -81,23 +79,18 @@ class Suspects:
             finally:
                 await self._starts.leave(place, offset)
 
-    def revoke(self) -> None:
-        """Partitions are no longer ours: say so without holding up the group."""
-        gone = {progress for progress in self._met if progress.revoked}
-        self._met -= gone
-        if gone:
-            task = asyncio.create_task(self._end(gone))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+    async def end_revoked(self) -> None:
+        """Partitions were taken away: nothing of them is run here any more."""
+        await self._end({progress for progress in self._met if progress.revoked})
 
     async def end(self) -> None:
         """The worker stops, and leaves in good order."""
-        await self._end(self._met)
-        if self._ending:
-            await asyncio.wait(self._ending)
+        await self._end(set(self._met))
 
-    async def _end(self, gone: Iterable[Progress]) -> None:
-        await self._starts.end([_place(progress) for progress in gone])
+    async def _end(self, gone: set[Progress]) -> None:
+        self._met -= gone
+        if gone:
+            await self._starts.end([_place(progress) for progress in gone])
 
 
 def _place(progress: Progress) -> Partition:
