@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -13,9 +14,12 @@ from embedmq_local.stack import Stack
 
 def pytest_configure() -> None:
     """One core a process, for torch here and in every worker: there is another process of tests beside this one, and
-    threads that spin while they wait for one that has no core take longer than no threads at all.
+    threads that spin while they wait for one that has no core take longer than no threads at all. Ctrl-C reaches what
+    tests start, also when a shell runs them in the background, where it is ignored and this is inherited.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
