@@ -120,16 +120,13 @@ class Crew:
     async def kept_alive(self, *workers: Worker) -> AsyncIterator[Counter[int]]:
         """Whoever dies is started again at once, as a supervisor would; counts exit codes."""
         codes: Counter[int] = Counter()
-        keeping = [asyncio.create_task(self._keep(worker, codes)) for worker in workers]
+        over = asyncio.Event()
+        keeping = [asyncio.create_task(self._keep(worker, codes, over)) for worker in workers]
         try:
             yield codes
         finally:
-            for task in keeping:
-                task.cancel()
-            await asyncio.gather(*keeping, return_exceptions=True)
-            for worker in workers:
-                if not worker.running:
-                    await self.again(worker)
+            over.set()
+            await asyncio.gather(*keeping)
 
     async def ended(self, worker: Worker, timeout_s: float = 30.0) -> int | None:
         """Until it has died by itself; its exit code."""
@@ -185,10 +182,13 @@ class Crew:
         """The latest process of this number."""
         return next(life for life in reversed(self.diaries.read()) if life.pid == pid)
 
-    async def _keep(self, worker: Worker, codes: Counter[int]) -> None:
-        while True:
-            while worker.process is None or (code := worker.process.poll()) is None:  # noqa: ASYNC110
+    async def _keep(self, worker: Worker, codes: Counter[int], over: asyncio.Event) -> None:
+        """A start under way is never cut short: its process would be nobody's."""
+        while not over.is_set():
+            code = worker.process.poll() if worker.process is not None else None
+            if code is None:
                 await asyncio.sleep(DEATH_LOOK_S)
+                continue
             codes[code] += 1
             self.interruptions += 1
             await self.again(worker, ready=False)

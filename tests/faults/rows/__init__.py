@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.faults.rig import Row
-from tests.faults.rows import again, brokers, deaths, load, network, poison, redis_trouble, retries, soak
+from tests.faults.rows import again, brokers, deaths, forged, load, network, poison, redis_trouble, retries, soak
 
 ROWS: Final = (
     Row("1", deaths.killed_mid_batch, fast=True),
@@ -25,6 +25,7 @@ ROWS: Final = (
     Row("8f", redis_trouble.a_drop_alone_asks_nothing_twice, fast=True),
     Row("9a", poison.requests_that_break, fast=True),
     Row("9b", poison.process_killed_by_a_record),
+    Row("9c", forged.headers_that_lie, fast=True),
     Row("10a", poison.device_out_of_memory, fast=True),
     Row("10b", poison.device_lost),
     Row("10c", poison.model_that_does_not_load, fast=True),

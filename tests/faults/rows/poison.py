@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from aiokafka.errors import KafkaError
+from embedmq_schemas.limits import MAX_ATTEMPTS
 
 from tests.faults import truth
 from tests.faults.asking import Record, Wish
@@ -68,8 +69,7 @@ async def device_lost(rig: Rig) -> None:
                 await site.asking.ask(fatal(truth.ASSERT))
                 await site.asking.burst(60)
             await site.answered(90)
-            if not codes.total():
-                site.problem("the worker went on with a device that was lost")
+            await site.until(lambda: codes.total() >= MAX_ATTEMPTS, "a new start after each time the device was lost")
         rig.figures.notes["deaths"] = dict(codes)
         await site.settle()
 
