@@ -122,7 +122,7 @@ class Client:
         """
         session = self._started()
         session.check_streaming()
-        route = await session.route(model, lane)
+        route = await session.route(model, lane, id=id)
         request = build_embed(
             model,
             items,
@@ -162,7 +162,7 @@ class Client:
         """How well each document answers the query; at most one record's worth. Raises as `embed` does."""
         session = self._started()
         session.check_streaming()
-        route = await session.route(model, lane)
+        route = await session.route(model, lane, id=id)
         own = session.next_id() if id is None else id
         request = build_score(
             model, query, documents, id=own, timeout_s=timeout_s, reply=session.reply, top_n=top_n, **options

@@ -79,8 +79,8 @@ class Pending:
             call.future.set_result(result)
 
     def unanswered(self) -> list[Call]:
-        """What was sent, in its order, and has no answer yet."""
-        return [call for call in self._calls.values() if not call.future.done()]
+        """What Kafka has, in the order in which it was sent, and has no answer yet."""
+        return [call for call in self._calls.values() if call.record.accepted and not call.future.done()]
 
     def cancel(self, whole: str) -> dict[str, float] | None:
         """End the call of that id, and every part of it, with RequestCancelled. None when nothing of it waits, else the

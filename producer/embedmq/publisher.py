@@ -37,6 +37,8 @@ class Record(Struct):
     future: asyncio.Future[Result] | asyncio.Future[None]
     confirm: bool = False
     again: bool = False
+    accepted: bool = False
+    """Whether Kafka has it."""
 
 
 class _Outbox:
@@ -155,6 +157,7 @@ class Publisher:
             _fail(sent, explain(error, topic))
             return
         for record in sent:
+            record.accepted = True
             if record.confirm and not record.future.done():
                 record.future.set_result(None)  # type: ignore[arg-type]  # `confirm` goes with a Future[None]
 

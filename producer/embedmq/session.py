@@ -98,8 +98,9 @@ class Session:
         """An id for an answer that only this client will see: its own 128 random bits and a number."""
         return f"{self.client}-{next(self._numbers)}"
 
-    async def route(self, model: str, lane: Lane, topic: str | None = None) -> Route:
-        """Where a model's requests go: as the caller says, as remembered, or as the catalogue says when asked.
+    async def route(self, model: str, lane: Lane, topic: str | None = None, id: str | None = None) -> Route:
+        """Where a model's requests go: as the caller says, as remembered, or as the catalogue says when asked; while it
+        is asked, a call whose `id` the caller chose can be cancelled.
 
         Raises:
             InvalidRequest: a model or lane that is none, or that nobody serves. Unavailable.
@@ -110,7 +111,13 @@ class Session:
         route = self.routes.known(model, lane, self.loop.time())
         if route is None:
             check_place(model, lane)
-            route = await self.routes.find(model, lane)
+            turn = None if id is None else self.pending.queue(id, id)
+            try:
+                route = await self.routes.find(model, lane)
+            finally:
+                self.pending.unqueue(id or "")
+            if turn is not None and turn.done():
+                turn.result()
         return route
 
     def check_streaming(self) -> None:

@@ -15,8 +15,8 @@ KAFKA_BATCH_BYTES: Final = 1_048_588
 
 RETRY_DELAYS_S: Final = (10, 300)
 """After which delays a request is tried again, unless workers are told otherwise: a topic for each."""
-RETRY_PARTITIONS: Final = 2
-"""What is tried again is little, and every partition costs something while nothing happens."""
+RETRY_PARTITIONS: Final = 8
+"""As many workers read each retry topic: one of them should be able to do what another could not."""
 
 
 class Topic(Struct, frozen=True):

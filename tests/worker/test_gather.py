@@ -276,6 +276,60 @@ async def test_what_waits_for_a_model_that_keeps_failing_is_not_run(gather: Gath
     assert gather.pauses.blocks("m")
 
 
+async def test_a_paused_model_leaves_the_others_their_room(gather: Gather, opener: Opener) -> None:
+    """Of a backlog that filled the whole room, only as much waits here as may wait for any absent model; the rest is
+    parked."""
+    opener.loads.set()
+    await gather.gather([make(gather, "a", 10)])
+    await gather.take_up(await change(gather))
+    await gather.gather([make(gather, f"m{n}", 10) for n in range(6)])
+    parked = [ending for _ in range(3) for ending in gather.observe("m", failed=True)]
+    assert all(isinstance(ending, Retry) for ending in parked)
+    waits = gather.absent.count("m")
+    assert 1 < waits < 5, "more is full"
+    assert [ending.job.envelope.id for ending in parked] == [f"m{n}" for n in range(waits - 1, 6)]
+
+
+async def test_what_a_pause_lays_aside_learns_of_its_deadline(gather: Gather, opener: Opener) -> None:
+    """Also where nothing else had one."""
+    opener.loads.set()
+    await gather.gather([make(gather, "a")])
+    await gather.take_up(await change(gather))
+    await gather.gather([make(gather, "b", left_ms=200)])
+    looking = asyncio.create_task(gather.lateness())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        gather.observe("m", failed=True)
+    await asyncio.wait_for(looking, 10)
+    assert ids(gather.expire()) == [("b", "deadline_exceeded")]
+
+
+async def test_a_request_that_was_tried_and_never_heard_of_leaves_its_model_paused(
+    gather: Gather, opener: Opener
+) -> None:
+    """Its model is evicted before it is computed, and cannot be loaded then: one more pause, and no one is asked in
+    circles meanwhile."""
+    opener.loads.set()
+    await gather.gather([make(gather, "a")])
+    await gather.take_up(await change(gather))
+    await gather.gather([make(gather, "b")])
+    for _ in range(3):
+        gather.observe("m", failed=True)
+    async with asyncio.timeout(10):
+        while not gather.waiting.demands():
+            await gather.resumption()
+            await gather.resume()
+    gather.residents.demand([])
+    opener.error = CheckpointBroken("m: torn")
+    assert await gather.residents.make_room("n")
+    await gather.take_up(await change(gather))
+    assert await gather.take_up(await change(gather)) == []
+    assert gather.pauses.blocks("m")
+    assert gather.absent.count("m") == 2
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(gather.residents.next_change(), 0.1)
+
+
 @pytest.mark.parametrize("cut", [False, True], ids=["laid aside", "cut into tokens before its model was evicted"])
 async def test_a_stop_loses_no_answer_that_waits_for_a_slow_delivery(
     gather: Gather, opener: Opener, *, cut: bool

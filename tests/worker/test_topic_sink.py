@@ -13,6 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 from embedmq_local.stack import Stack
 from embedmq_schemas.names import Names
+from embedmq_schemas.topics import RETRY_PARTITIONS
 from embedmq_worker.config import Config, Kafka, Model, Worker
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.plan import TopicWrite
@@ -115,10 +116,9 @@ async def test_every_delay_has_a_topic_of_its_own_before_the_worker_subscribes(
     world: World, worker: Running, config: Config
 ) -> None:
     """Retry topics are made like the dead letters', with partitions of their own count."""
-    assert await world.partitions(f"{worker.prefix}.retry.10s") == 2
-    assert await world.partitions(f"{worker.prefix}.retry.5m") == 2
+    assert await world.partitions(f"{worker.prefix}.retry.1s") == RETRY_PARTITIONS
     bound = "max.message.bytes"
-    assert (await world.settings(f"{worker.prefix}.retry.5m"))[bound] == (await world.settings(worker.dead))[bound]
+    assert (await world.settings(f"{worker.prefix}.retry.1s"))[bound] == (await world.settings(worker.dead))[bound]
     names = Names("p")
     minutes = Config(worker=Worker(retry_delays_s=[60, 90, 60]), models=config.models)
     assert retry_topics(minutes, names) == ["p.retry.1m", "p.retry.90s"]

@@ -30,6 +30,8 @@ class Absent:
         self._soonest_unix_ms = float("inf")
         self._empty = asyncio.Event()
         self._empty.set()
+        self.sooner = asyncio.Event()
+        """Set when a deadline came that is earlier than all the others."""
 
     def put(self, jobs: Sequence[Job]) -> None:
         """Let jobs wait until their models are there."""
@@ -121,7 +123,9 @@ class Absent:
         model = job.envelope.model
         self._held[model] = _sum([self._held.get(model, NOTHING), job.cost])
         self._of[job.progress, model] += 1
-        self._soonest_unix_ms = min(self._soonest_unix_ms, deadline_unix_ms(job))
+        if (deadline_ms := deadline_unix_ms(job)) < self._soonest_unix_ms:
+            self._soonest_unix_ms = deadline_ms
+            self.sooner.set()
 
 
 def _sum(costs: Iterable[Cost]) -> Cost:

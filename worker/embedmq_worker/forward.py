@@ -16,7 +16,7 @@ from embedmq_worker.decode import fail
 from embedmq_worker.device import Device
 from embedmq_worker.engine.seam import Fault, ModelFacts
 from embedmq_worker.errors import DeviceLost
-from embedmq_worker.gather import Gather
+from embedmq_worker.gather import PAUSED, Gather
 from embedmq_worker.guard import failed
 from embedmq_worker.jobs import Batch, Ending, Job, Outcome, deadline_unix_ms
 from embedmq_worker.meter import Meter
@@ -29,7 +29,6 @@ LATE: Final = Fault("deadline_exceeded", "the deadline passed while the request 
 CANCELLED: Final = Fault("cancelled", "the caller cancelled it before it was computed")
 EXHAUSTED: Final = Fault("processing_failed", "the device had too little memory for it alone")
 LOST: Final = Fault("processing_failed", "the device broke while it was computed")
-PAUSED: Final = Fault("processing_failed", "its model fails and is paused")
 
 
 @dataclass(slots=True)
@@ -94,19 +93,21 @@ class Forward:
         done = [job for job in jobs_of(batch) if job.remaining == 0 and not job.answered]
         for job in done:
             job.answered = True
-        return [self._end(job, facts) for job in done]
+        return [ending for job in done for ending in self._end(job, facts)]
 
-    def _end(self, job: Job, facts: ModelFacts) -> Ending:
-        """Answer a job, or try it again: when memory ran out on it alone, or when its model has just been paused."""
-        if job.exhausted:
-            return self.retries.again(job, EXHAUSTED, time.time() * 1000)
+    def _end(self, job: Job, facts: ModelFacts) -> list[Ending]:
+        """Answer a job, or try it again: when memory ran out on it alone, or when its model has just been paused. With
+        it come those that a pause sends away.
+        """
+        now_ms = time.time() * 1000
+        if job.exhausted and (retry := self.retries.retry(job, EXHAUSTED, now_ms)) is not None:
+            return [retry]
         outcome = Outcome(job, answer(job, facts))
         verdict = failed(outcome.result)
         if verdict and self.gathering.pauses.blocks(job.envelope.model):
-            return self.retries.park(job, PAUSED, time.time() * 1000)
-        if verdict is not None:
-            self.gathering.observe(job.envelope.model, failed=verdict)
-        return outcome
+            return [self.retries.park(job, PAUSED, now_ms)]
+        parked = [] if verdict is None else self.gathering.observe(job.envelope.model, failed=verdict)
+        return [outcome, *parked]
 
     def _lose(self, batch: Batch, error: DeviceLost) -> list[Ending]:
         """The device is broken: have each request of the batch run elsewhere, alone."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import InitVar, dataclass, field
+from typing import Final
 
 from embedmq_worker.absent import Absent
 from embedmq_worker.bisect import prepare_jobs
@@ -24,6 +25,8 @@ from embedmq_worker.retry import Retries
 from embedmq_worker.room import Room
 from embedmq_worker.suspects import Suspects
 from embedmq_worker.waiting import Waiting
+
+PAUSED: Final = Fault("processing_failed", "its model fails and is paused")
 
 
 @dataclass(slots=True)
@@ -48,7 +51,6 @@ class Gather:
     max_waiting: InitVar[int]
     settled: asyncio.Lock = field(default_factory=asyncio.Lock)
     """To be held while jobs are on their way from `absent` to `waiting`, or to their answers."""
-    _laid: asyncio.Event = field(default_factory=asyncio.Event)
     abandoned: bool = False
     crowd: Crowd = field(init=False)
 
@@ -115,18 +117,27 @@ class Gather:
         """Wait until a pause is over."""
         await self.pauses.ended()
 
-    def observe(self, model: str, *, failed: bool) -> None:
-        """Count a finished request. What waits for a model that fails too often lies aside until it does not."""
-        if self.pauses.observe(model, failed=failed):
-            self.absent.put(self.waiting.set_aside(model))
-            self.demand()
+    def observe(self, model: str, *, failed: bool) -> list[Ending]:
+        """Count a finished request. What waits for a model that fails too often lies aside until it does not; what
+        would fill the room of others there is parked.
+        """
+        if not self.pauses.observe(model, failed=failed):
+            return []
+        endings: list[Ending] = []
+        for job in self.waiting.set_aside(model):
+            if self.absent.full(model):
+                endings.append(self.retries.park(job, PAUSED, time.time() * 1000))
+            else:
+                self.absent.put([job])
+        self.demand()
+        return endings
 
     async def lateness(self) -> None:
         """Wait until something that waits for its model may be past its deadline."""
         while (left_ms := self.absent.soonest_unix_ms - time.time() * 1000) > 0:
-            self._laid.clear()
+            self.absent.sooner.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._laid.wait(), None if left_ms == float("inf") else left_ms / 1000)
+                await asyncio.wait_for(self.absent.sooner.wait(), None if left_ms == float("inf") else left_ms / 1000)
 
     def expire(self) -> list[Ending]:
         """Answer what is past its deadline while it waits for its model."""
@@ -178,8 +189,8 @@ class Gather:
         self.meter.unavailable(model, error, len(waiting))
         endings: list[Ending] = []
         fault, now_ms = Fault("model_unavailable", str(error)), time.time() * 1000
-        if self.pauses.holds(model) and self.pauses.admits(model):
-            self.pauses.observe(model, failed=True)
+        if self.pauses.holds(model):
+            self.pauses.fail(model)
         while waiting and not self.pauses.holds(model):
             job = waiting.pop(0)
             endings.append(self.retries.again(job, fault, now_ms) if error.retryable else fail(job, fault))
@@ -229,7 +240,6 @@ class Gather:
         if not self.absent.count(model):
             self.meter.absent(model)
         self.absent.put([job])
-        self._laid.set()
         self.pauses.poke(model)
         self.crowd.joined(job)
 

@@ -38,6 +38,13 @@ class Pauses:
             self._expect(model)
         return admitted
 
+    def fail(self, model: str) -> None:
+        """A paused model could not be loaded when it was to be tried: it is paused anew, whatever became of the request
+        that it was tried for.
+        """
+        if model in self._tried or self.admits(model):
+            self.observe(model, failed=True)
+
     def observe(self, model: str, *, failed: bool) -> bool:
         """Count a finished request, or a load that failed; whether its model has been paused by that."""
         change = self._guard.observe(model, failed, self._clock())

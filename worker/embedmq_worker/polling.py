@@ -88,6 +88,9 @@ class Polling:
                     found = await self._consumer.getmany(tp, timeout_ms=READ_AROUND_MS, max_records=1)
                     if not found:
                         break
+                    if self._partitions.ours.get(tp) is not progress:  # a rebalance: its new assignment reads them
+                        self._consumer.seek(tp, found[tp][0].offset)
+                        return reads
                     reads += [(progress, record) for record in found[tp]]
             except UnicodeDecodeError:
                 await self._pass_over(tp)

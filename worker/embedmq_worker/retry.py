@@ -22,12 +22,16 @@ class Retries:
         self._topics = {names.retry(delay_s): delay_s for delay_s in delays_s}
 
     def again(self, job: Job, fault: Fault, now_unix_ms: float, *, alone: bool = False) -> Ending:
-        """Spend an attempt: try again after the delay of that attempt; fail after the last, or with no time left."""
+        """Try again, or fail after the last attempt, or with no time left."""
+        return self.retry(job, fault, now_unix_ms, alone=alone) or fail(job, fault)
+
+    def retry(self, job: Job, fault: Fault, now_unix_ms: float, *, alone: bool = False) -> Retry | None:
+        """Spend an attempt: try again after the delay of that attempt. None after the last, or with no time left."""
         spent = job.envelope.journey.attempts + 1
         delay_s = self._delays_s[min(spent, len(self._delays_s)) - 1]
         due_ms = now_unix_ms + delay_s * 1000
         if spent >= MAX_ATTEMPTS or due_ms > deadline_unix_ms(job):
-            return fail(job, fault)
+            return None
         return self._retry(job, fault, Journey(spent, job.envelope.journey.parked, alone, int(due_ms)), delay_s)
 
     def park(self, job: Job, fault: Fault, now_unix_ms: float) -> Ending:

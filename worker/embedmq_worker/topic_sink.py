@@ -126,22 +126,27 @@ class TopicSink:
             await asyncio.sleep(RETRY_S * random.uniform(0.5, 1))
 
     async def _produce(self, write: TopicWrite, *, alone: bool) -> None:
-        """Produce one record and wait for its acknowledgement, with others in a batch or in one of its own."""
+        """Produce one record and wait for its acknowledgement, with others in a batch or in one of its own.
+
+        What is tried again goes to any partition, whatever its key: by its key it would come back to the same worker,
+        which may be the one that cannot do it.
+        """
+        partition = write.partition
+        if partition is None and (alone or write.kind == "retry"):
+            partitions = sorted(await self._producer.partitions_for(write.topic))
+            by_key = write.kind != "retry"
+            partition = int(self._partitioner(write.key if by_key else None, partitions, partitions))
         if alone:
             batch = self._producer.create_batch()
             batch.append(timestamp=write.timestamp_ms, key=write.key, value=write.value, headers=write.headers)
             batch.close()
-            partition = write.partition
-            if partition is None:
-                partitions = sorted(await self._producer.partitions_for(write.topic))
-                partition = int(self._partitioner(write.key, partitions, partitions))
             sent = await self._producer.send_batch(batch, write.topic, partition=partition)
         else:
             sent = await self._producer.send(
                 write.topic,
                 write.value,
                 write.key,
-                write.partition,
+                partition,
                 timestamp_ms=write.timestamp_ms,
                 headers=write.headers,
             )
