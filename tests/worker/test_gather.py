@@ -280,7 +280,7 @@ async def test_a_paused_model_leaves_the_others_their_room(gather: Gather, opene
     """Of a backlog that filled the whole room, only as much waits here as may wait for any absent model; the rest is
     parked."""
     opener.loads.set()
-    await gather.gather([make(gather, "a", 10)])
+    await gather.gather([make(gather, "a")])
     await gather.take_up(await change(gather))
     await gather.gather([make(gather, f"m{n}", 10) for n in range(6)])
     parked = [ending for _ in range(3) for ending in gather.observe("m", failed=True)]
@@ -288,6 +288,23 @@ async def test_a_paused_model_leaves_the_others_their_room(gather: Gather, opene
     waits = gather.absent.count("m")
     assert 1 < waits < 5, "more is full"
     assert [ending.job.envelope.id for ending in parked] == [f"m{n}" for n in range(waits - 1, 6)]
+
+
+async def test_a_trial_that_says_nothing_is_followed_by_another_at_once(gather: Gather, opener: Opener) -> None:
+    """The tried request was cancelled, too late or another worker's: the model's pause is not made longer by that."""
+    opener.loads.set()
+    await gather.gather([make(gather, "a")])
+    await gather.take_up(await change(gather))
+    await gather.gather([make(gather, "b")])
+    for _ in range(3):
+        gather.observe("m", failed=True)
+    for id in "ab":
+        async with asyncio.timeout(10):
+            while not gather.waiting.demands():
+                await gather.resumption()
+                await gather.resume()
+        assert [part.job.envelope.id for part in await taken(gather)] == [id]
+        gather.pauses.undecided("m")
 
 
 async def test_what_a_pause_lays_aside_learns_of_its_deadline(gather: Gather, opener: Opener) -> None:

@@ -50,14 +50,24 @@ def test_attempts_are_spent_one_by_one_over_growing_delays_and_the_last_fails() 
     assert (ending.result.code, ending.result.attempts) == ("model_unavailable", MAX_ATTEMPTS)
 
 
-def test_parking_spends_no_attempt() -> None:
-    """However often it is done."""
-    journey = Journey(attempts=2)
-    for parked in range(1, 50):
+def test_parking_spends_no_attempt_and_takes_its_time() -> None:
+    """However often it is done; what takes long waits in the next longer topic, and is not written again all the time."""
+    journey, delays = Journey(attempts=2), list[int]()
+    for parked in range(1, 15):
         ending = RETRIES.park(job_of(journey), FAULT, NOW_MS)
         assert isinstance(ending, Retry)
-        assert (ending.delay_s, ending.journey.attempts, ending.journey.parked) == (10, 2, parked)
+        assert (ending.journey.attempts, ending.journey.parked) == (2, parked)
+        delays.append(ending.delay_s)
         journey = ending.journey
+    assert delays == [10] * 6 + [300] * 8
+
+
+def test_what_broke_a_device_runs_alone_whatever_befalls_it_next() -> None:
+    """Its model away, or memory short: it may still break a device."""
+    journey = Journey(attempts=1, alone=True)
+    for ending in (RETRIES.again(job_of(journey), FAULT, NOW_MS), RETRIES.park(job_of(journey), FAULT, NOW_MS)):
+        assert isinstance(ending, Retry)
+        assert ending.journey.alone
 
 
 @pytest.mark.parametrize(("spends", "code"), [(True, "model_unavailable"), (False, "deadline_exceeded")])

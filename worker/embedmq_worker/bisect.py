@@ -53,10 +53,10 @@ async def prepare_jobs(engine: Engine, jobs: Sequence[Job], threads: Executor) -
 
 async def encode_parts(
     device: Device, engine: Engine, parts: Sequence[Part], relief: Relief, launched: Callable[[], None]
-) -> list[Job]:
+) -> None:
     """Give the jobs of a batch their vectors; `launched` is called when the device can be given another batch.
 
-    Returns those jobs of which an item found too little memory even alone. That may pass, so they may be tried again;
+    Jobs of which an item found too little memory even alone are `exhausted`. That may pass, so they may be tried again;
     for those that are not, the item has failed like any other that fails alone.
 
     Raises:
@@ -66,16 +66,14 @@ async def encode_parts(
     if isinstance(error, OutOfMemory):
         error = await _relieve(device, engine, parts, relief)
     if error is None:
-        return []
-    exhausted: list[Job] = []
+        return
     for half in _halve(parts):
-        exhausted += await encode_parts(device, engine, half, relief, _nothing)
+        await encode_parts(device, engine, half, relief, _nothing)
     if len(parts) == 1 and parts[0].stop - parts[0].start == 1:
-        _fail_item(engine, parts[0], error)
         if isinstance(error, OutOfMemory):
             relief.count("fail")
-            exhausted.append(parts[0].job)
-    return list({id(job): job for job in exhausted}.values())
+            parts[0].job.exhausted = True  # before its last item is handed out, which another batch may wait for
+        _fail_item(engine, parts[0], error)
 
 
 async def _attempt(

@@ -46,14 +46,13 @@ class Commits:
 
     async def commit(self) -> bool:
         """Commit what is complete; whether there is nothing left to be tried again."""
-        if self._unsettled and not await self._settle():
-            return False
-        return await self._commit(self._partitions.committable(), TIMEOUT_S)
+        settled = not self._unsettled or await self._settle()
+        return await self._commit(self._partitions.committable(), TIMEOUT_S) and settled
 
     async def commit_last(self) -> None:
         """Commit what is complete before the group is left, over a rebalance if there is one just now."""
         for _ in range(LAST_ATTEMPTS):
-            if await self.commit():
+            if await self._commit(self._partitions.committable(), TIMEOUT_S):
                 return
 
     async def revoke(self, offsets: Offsets) -> None:
@@ -87,9 +86,20 @@ class Commits:
         return True
 
     async def _commit(self, offsets: Offsets, timeout_s: float) -> bool:
-        if not offsets:
-            return True
+        """Commit all at once; where that fails, topic by topic, so that one that is denied does not stop the others."""
         asked = {progress: at for progress, at in offsets.items() if self._exists(progress.topic)}
+        topics = {progress.topic for progress in asked}
+        if await self._try(asked, timeout_s):
+            return True
+        if len(topics) == 1 or timeout_s < TIMEOUT_S:
+            return False
+        for topic in sorted(topics):
+            await self._try(
+                {progress: at for progress, at in asked.items() if progress.topic == topic}, REVOKE_TIMEOUT_S
+            )
+        return False
+
+    async def _try(self, asked: Offsets, timeout_s: float) -> bool:
         try:
             await self._send(
                 {TopicPartition(progress.topic, progress.partition): at for progress, at in asked.items()}, timeout_s

@@ -24,15 +24,18 @@ class Crowd:
         shared_topics: frozenset[str],
         max_waiting: int,
         is_away: Callable[[str], bool],
+        is_paused: Callable[[str], bool],
     ) -> None:
         """`shared_topics` are those of several models, the retry topics among them; `max_waiting` is how many of one of
-        their partitions may wait for the same model. `is_away` says of a model that its requests wait.
+        their partitions may wait for the same model. `is_away` says of a model that its requests wait, `is_paused` that
+        they do because it fails.
         """
         self._absent = absent
         self._retries = retries
         self._shared_topics = shared_topics
         self._max_waiting = max_waiting
         self._is_away = is_away
+        self._is_paused = is_paused
         self._held: dict[Progress, str] = {}
 
     def refuses(self, job: Job) -> bool:
@@ -40,8 +43,10 @@ class Crowd:
         model = job.envelope.model
         if not self._is_away(model):
             return False
-        full = self._shares(job) and self._absent.count_of(job.progress, model) >= self._max_waiting
-        return full or self._absent.full(model)
+        shares = self._shares(job)
+        full = shares and self._absent.count_of(job.progress, model) >= self._max_waiting
+        # a suspect would hold up its partition until its model goes on
+        return full or (shares and job.suspect and self._is_paused(model)) or self._absent.full(model)
 
     def turn_away(self, job: Job) -> Ending | None:
         """Park a job; None where its partition is held instead, and the job is to be read again."""

@@ -24,7 +24,7 @@ SHARED: Final = frozenset((None, lane) for lane in LANES)
 """What the names of the shared topics say."""
 
 REVISION_PARKS: Final = 30
-"""How often a request is parked whose revision is not served here: five minutes of a deploy, by the usual delay."""
+"""How often a request is parked whose revision is not served here: two hours of a deploy, by the usual delays."""
 
 UNMET: Final = ModelFacts(dimensions=1_024, max_tokens=8_192)
 """What holding a request is taken to cost while its model was never loaded: generous, since it is corrected then."""

@@ -63,12 +63,12 @@ class Forward:
                 start_s = time.perf_counter()
                 try:
                     async with self.suspects.watch([wanted.parts[0].job]):
-                        exhausted = await encode_parts(self.device, engine, wanted.parts, relief, launched.set)
+                        await encode_parts(self.device, engine, wanted.parts, relief, launched.set)
                 except DeviceLost as error:
                     endings += self._lose(wanted, error)
                 else:
                     self.meter.encoded(wanted, time.perf_counter() - start_s)
-                    endings += self._finish(wanted, engine.facts, exhausted)
+                    endings += self._finish(wanted, engine.facts)
             launched.set()
         return endings
 
@@ -77,19 +77,18 @@ class Forward:
         fresh = [part.job for part in batch.parts if part.start == 0]
         cancelled = await self.cancellations.among([job.envelope.id for job in fresh])
         now_ms = time.time() * 1000
-        late = [job for job in fresh if deadline_unix_ms(job) <= now_ms]
+        late = {id(job) for job in fresh if deadline_unix_ms(job) <= now_ms}
         if not cancelled and not late:
             return batch, []
-        unwanted = [job for job in fresh if job.envelope.id in cancelled or job in late]
+        unwanted = [job for job in fresh if id(job) in late or job.envelope.id in cancelled]
         for job in unwanted:
             self.waiting.drop(job)
-        endings: list[Ending] = [fail(job, LATE if job in late else CANCELLED) for job in unwanted]
+        self.gathering.pauses.undecided(batch.model)
+        endings: list[Ending] = [fail(job, LATE if id(job) in late else CANCELLED) for job in unwanted]
         return without(batch, unwanted), endings
 
-    def _finish(self, batch: Batch, facts: ModelFacts, exhausted: Sequence[Job]) -> list[Ending]:
+    def _finish(self, batch: Batch, facts: ModelFacts) -> list[Ending]:
         """What becomes of those jobs whose last part this was; another batch may hold another part of them."""
-        for job in exhausted:
-            job.exhausted = True
         done = [job for job in jobs_of(batch) if job.remaining == 0 and not job.answered]
         for job in done:
             job.answered = True
@@ -106,8 +105,10 @@ class Forward:
         verdict = failed(outcome.result)
         if verdict and self.gathering.pauses.blocks(job.envelope.model):
             return [self.retries.park(job, PAUSED, now_ms)]
-        parked = [] if verdict is None else self.gathering.observe(job.envelope.model, failed=verdict)
-        return [outcome, *parked]
+        if verdict is None:
+            self.gathering.pauses.undecided(job.envelope.model)
+            return [outcome]
+        return [outcome, *self.gathering.observe(job.envelope.model, failed=verdict)]
 
     def _lose(self, batch: Batch, error: DeviceLost) -> list[Ending]:
         """The device is broken: have each request of the batch run elsewhere, alone."""

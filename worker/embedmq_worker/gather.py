@@ -55,7 +55,8 @@ class Gather:
     crowd: Crowd = field(init=False)
 
     def __post_init__(self, shared_topics: frozenset[str], max_waiting: int) -> None:
-        self.crowd = Crowd(self.absent, self.retries, shared_topics, max_waiting, self._is_absent)
+        away, paused = self._is_absent, self.pauses.blocks
+        self.crowd = Crowd(self.absent, self.retries, shared_topics, max_waiting, away, paused)
 
     async def gather(self, jobs: Sequence[Job]) -> list[Ending]:
         """Prepare jobs for the device, or lay them aside; returns what became of those that cannot be computed."""
@@ -185,6 +186,8 @@ class Gather:
         """A model cannot be loaded: answer those who wait, or try again later where that may help. The guard stops this
         before all are dead letters; the others wait on.
         """
+        if self.residents.engine(model) is not None:
+            return []  # it was told late, and has been loaded since
         waiting = [*self.absent.take(model), *self.waiting.withdraw(model)]
         self.meter.unavailable(model, error, len(waiting))
         endings: list[Ending] = []
@@ -193,6 +196,7 @@ class Gather:
             self.pauses.fail(model)
         while waiting and not self.pauses.holds(model):
             job = waiting.pop(0)
+            job.answered = True
             endings.append(self.retries.again(job, fault, now_ms) if error.retryable else fail(job, fault))
             self.pauses.observe(model, failed=True)
         for job in waiting:
@@ -266,6 +270,7 @@ class Gather:
 
     def _discard(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
+            self.pauses.undecided(job.envelope.model)
             self.room.leave(job.cost, job.envelope.lane)
 
 

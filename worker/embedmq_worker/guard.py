@@ -86,6 +86,12 @@ class Guard:
         history.until_s, history.trying = now_s + history.pause_s, True
         return True
 
+    def undecided(self, model: str, now_s: float) -> None:
+        """The request that was let through after a pause said nothing: another one may be let through now."""
+        history = self._histories.get(model)
+        if history is not None and history.trying:
+            history.until_s, history.trying = now_s, False
+
     def _history(self, model: str) -> _History:
         if (history := self._histories.get(model)) is None:
             history = self._histories[model] = _History(deque(maxlen=self.settings.guard_window))

@@ -45,6 +45,13 @@ class Pauses:
         if model in self._tried or self.admits(model):
             self.observe(model, failed=True)
 
+    def undecided(self, model: str) -> None:
+        """A request of a model ended in a way that says nothing of it: if it was the one to be tried, another is."""
+        if model in self._tried:
+            self._tried.discard(model)
+            self._guard.undecided(model, self._clock())
+            self._changed.set()
+
     def observe(self, model: str, *, failed: bool) -> bool:
         """Count a finished request, or a load that failed; whether its model has been paused by that."""
         change = self._guard.observe(model, failed, self._clock())

@@ -93,11 +93,13 @@ class Polling:
                         return reads
                     reads += [(progress, record) for record in found[tp]]
             except UnicodeDecodeError:
-                await self._pass_over(tp)
+                await self._pass_over(tp, progress)
         return reads
 
-    async def _pass_over(self, tp: TopicPartition) -> None:
+    async def _pass_over(self, tp: TopicPartition, progress: Progress) -> None:
         offset = await self._consumer.position(tp)
+        if self._partitions.ours.get(tp) is not progress:
+            return  # a rebalance: that is where its new assignment begins
         place = {"topic": tp.topic, "partition": tp.partition, "offset": offset}
         log.error("record_unreadable", extra={**place, "reason": "the name of a header is not UTF-8"})
         self._consumer.seek(tp, offset + 1)

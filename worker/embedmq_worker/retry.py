@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from embedmq_schemas.headers import NOT_BEFORE, Headers, find, number
 from embedmq_schemas.journey import Journey
@@ -12,6 +13,10 @@ from embedmq_schemas.names import Names
 from embedmq_worker.decode import fail
 from embedmq_worker.engine.seam import Fault
 from embedmq_worker.jobs import Ending, Job, Retry, deadline_unix_ms
+
+PARKS_EACH: Final = 6
+"""How often a request is parked for one delay before it is for the next longer one: what takes long is not written
+again every few seconds."""
 
 
 class Retries:
@@ -32,11 +37,13 @@ class Retries:
         due_ms = now_unix_ms + delay_s * 1000
         if spent >= MAX_ATTEMPTS or due_ms > deadline_unix_ms(job):
             return None
-        return self._retry(job, fault, Journey(spent, job.envelope.journey.parked, alone, int(due_ms)), delay_s)
+        journey = job.envelope.journey
+        return self._retry(job, fault, Journey(spent, journey.parked, alone or journey.alone, int(due_ms)), delay_s)
 
     def park(self, job: Job, fault: Fault, now_unix_ms: float) -> Ending:
         """Spend nothing: another worker may do it, or this one later. Fails when the deadline does not allow it."""
-        journey, delay_s = job.envelope.journey, min(self._delays_s)
+        journey = job.envelope.journey
+        delay_s = self._delays_s[min(journey.parked // PARKS_EACH, len(self._delays_s) - 1)]
         due_ms = now_unix_ms + delay_s * 1000
         if due_ms > deadline_unix_ms(job):
             return fail(job, Fault("deadline_exceeded", f"it would be tried after its deadline only: {fault.message}"))

@@ -160,6 +160,7 @@ class Road:
             async with self.gathering.settled:
                 await self._settle(await self.gathering.take_up(change))
             self.changed.set()
+            await asyncio.sleep(0)  # whatever is told in a row, others have their turn
 
     async def resume(self) -> None:
         """Whenever the pause of a model is over, try one of its requests, and go on with all when that went well."""
