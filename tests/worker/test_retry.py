@@ -51,7 +51,7 @@ def test_attempts_are_spent_one_by_one_over_growing_delays_and_the_last_fails() 
 
 
 def test_parking_spends_no_attempt_and_takes_its_time() -> None:
-    """However often it is done; what takes long waits in the next longer topic, and is not written again all the time."""
+    """However often it is done; what takes long waits in a slower topic, and is not written again all the time."""
     journey, delays = Journey(attempts=2), list[int]()
     for parked in range(1, 15):
         ending = RETRIES.park(job_of(journey), FAULT, NOW_MS)
