@@ -29,6 +29,7 @@ KEPT: Final = ROOT / "build" / "faults"
 """Where diaries and logs of failed rows are."""
 READY_S: Final = 40.0
 BUSY_S: Final = 30.0
+REST_S: Final = 15.0
 DEATH_LOOK_S: Final = 0.05
 
 
@@ -148,6 +149,15 @@ class Crew:
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+    async def held(self, worker: Worker) -> float:
+        """How many items one holds when all are answered; one that stood still may learn of that late."""
+        end_s = time.monotonic() + REST_S
+        while True:
+            held = await self.metric(worker, "embedmq_in_flight_items")
+            if not held or time.monotonic() > end_s:
+                return held
+            await asyncio.sleep(DEATH_LOOK_S)
 
     async def measure(self) -> None:
         """Recovery, idle device and memory, once everything is answered."""

@@ -120,9 +120,11 @@ class Diaries:
         )
 
     def repeated(self, life: Life) -> set[str]:
-        """What one process computed to its end, and another process, too."""
-        mine = _computed(life)
-        return {key for other in self.read() if other is not life for key in _computed(other) if key in mine}
+        """What one process computed, and another one again after that one's last batch (before, it was a rebalance)."""
+        mine = {key for batch in life.batches.values() if batch.computed for key in batch.keys}
+        last_ns = max((batch.end_ns or 0 for batch in life.batches.values()), default=0)
+        later = (b for other in self.read() for b in other.batches.values() if b.computed and b.begin_ns > last_ns)
+        return {key for batch in later for key in batch.keys if key in mine}
 
     def first_begins(self) -> dict[str, int]:
         """When each item was first on a device, in nanoseconds."""
@@ -152,7 +154,3 @@ class Diaries:
         return min(
             (b.begin_ns for life in self.read() for b in life.batches.values() if b.begin_ns >= after_ns), default=None
         )
-
-
-def _computed(life: Life) -> set[str]:
-    return {key for batch in life.batches.values() if batch.computed for key in batch.keys}

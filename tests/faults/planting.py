@@ -8,7 +8,7 @@ from typing import Final
 
 PLANTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "commit_before_deliver": "1",
+        "commit_before_deliver": "7b",
         "drop_on_redis_error": "8a",
         "grace_ignored": "8f",
         "marker_lost": "9b",

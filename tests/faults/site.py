@@ -50,12 +50,8 @@ checkpoint = "null:8?batch_ms=40"
 shared = true
 pinned = true
 """
-KAFKA: Final = {
-    "session_timeout_ms": 6_000,
-    "heartbeat_interval_ms": 1_000,
-    "rebalance_timeout_ms": 15_000,
-    "partitions": 4,
-}
+SESSION: Final = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000, "rebalance_timeout_ms": 15_000}
+KAFKA: Final = {**SESSION, "partitions": 4}
 WORKER: Final = {"max_batch_items": 8, "max_in_flight_items": 128, "retry_delays_s": [1, 3]}
 
 
@@ -238,8 +234,7 @@ class Site:
             self.problem(f"I5: keys without a time to live: {eternal[:3]}")
         await self.crew.ready(*self.crew.running)
         for worker in self.crew.running:
-            held = await self.crew.metric(worker, "embedmq_in_flight_items")
-            if held:
+            if held := await self.crew.held(worker):
                 self.problem(f"I5: {worker.name} holds {held:g} items at rest")
 
     async def _lag(self) -> dict[str, int]:

@@ -43,7 +43,7 @@ async def killed_with_the_real_session(rig: Rig) -> None:
 
 
 async def terminated_under_load(rig: Rig) -> None:
-    """SIGTERM under load: the exit code is 0, and not one item is computed twice."""
+    """SIGTERM under load: the exit code is 0, and nothing that was done is done again by others."""
     async with rig.site() as site:
         first, second = await site.crew.hire(), await site.crew.hire()
         for worker in (first, second):
