@@ -1,8 +1,9 @@
 """What is remembered of a submitted request, so that pending, late, cancelled, expired and unknown differ?
 
 The client writes a stub (`names.stub(id)`) before it publishes, to live `STUB_MARGIN_S` longer than the result. Who
-writes the result marks the stub, if there is one: `SET <stub> <COMPLETED> XX KEEPTTL`. Who cancels the request puts
-`cancelled` into it in the same way, before the cancel key (`names.cancel(id)`) is set. Then
+writes the result marks the stub, if there is one: `SET <stub> <COMPLETED> XX KEEPTTL`, or `CANCELLED` when the result
+says so. Who cancels the request puts `cancelled` into it in the same way, before the cancel key (`names.cancel(id)`) is
+set. Then
 
 | result | stub      | means                                                        |
 |--------|-----------|--------------------------------------------------------------|
@@ -49,4 +50,6 @@ def decode_stub(value: bytes) -> Stub:
 
 
 COMPLETED: Final = encode_stub(Stub(state="completed"))
-"""What the writer of a result puts in a stub's place."""
+"""What the writer of a result puts in a stub's place; …"""
+CANCELLED: Final = encode_stub(Stub(state="cancelled"))
+"""… if the result says that the request was cancelled, this."""

@@ -12,6 +12,7 @@ from embedmq_schemas.limits import Limits
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import StreamReply, TopicReply
 from embedmq_schemas.results import Failure
+from embedmq_schemas.stub import decode_stub
 from embedmq_worker.config import Redis
 from embedmq_worker.engine.seam import Fault
 from embedmq_worker.plan import Planner
@@ -209,3 +210,10 @@ def test_a_request_that_failed_before_is_not_buried_twice() -> None:
     plan = PLANNER.undelivered([(outcome, Fault("undeliverable", "no such topic"))])
     assert plan.dead == []
     assert msgspec.msgpack.decode(plan.keeps[0].value)["code"] == "malformed"
+
+
+def test_a_kept_cancellation_is_remembered_as_one() -> None:
+    """When its result has expired, the stub still says that it was cancelled, not that it was completed."""
+    outcomes = [make_outcome(make_failed(code), id=code) for code in ("cancelled", "processing_failed")]
+    states = [decode_stub(keep.stub).state for keep in PLANNER.plan(outcomes).keeps]
+    assert states == ["cancelled", "completed"]

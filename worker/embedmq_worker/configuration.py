@@ -116,10 +116,10 @@ def _convert(key: tuple[str, ...], text: str) -> object:
         kind = _child(kind, part)
         if kind is None:
             return text  # the strict decoder will name the unknown key
-    if typing.get_origin(_bare(kind)) is list:
-        return [entry.strip() for entry in text.split(",") if entry.strip()]
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    written: object = entries if typing.get_origin(_bare(kind)) is list else text
     try:
-        value: object = msgspec.convert(text, typing.cast("type[object]", kind), strict=False)
+        value: object = msgspec.convert(written, typing.cast("type[object]", kind), strict=False)
     except msgspec.ValidationError as error:
         raise ConfigInvalid(f"{'.'.join(key)} = {text!r} (from the environment): {_lower(str(error))}") from None
     return value

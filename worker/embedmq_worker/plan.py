@@ -14,6 +14,7 @@ from embedmq_schemas.limits import Limits
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import StreamReply, TopicReply
 from embedmq_schemas.results import Embedded, Failed, Result
+from embedmq_schemas.stub import CANCELLED, COMPLETED
 from msgspec import Struct
 
 from embedmq_worker.config import Redis
@@ -40,6 +41,7 @@ class KeepWrite(Struct, frozen=True, eq=False):
     ttl_s: int
     replace: bool
     outcome: Outcome
+    stub: bytes = COMPLETED
 
 
 class TopicWrite(Struct, frozen=True, eq=False):
@@ -186,7 +188,9 @@ class Planner:
 
     def _keep(self, outcome: Outcome, value: bytes, ttl_s: int, *, replace: bool) -> KeepWrite:
         id = outcome.result.id
-        return KeepWrite(self._names.result(id), self._names.stub(id), value, ttl_s, replace, outcome)
+        cancelled = isinstance(outcome.result, Failed) and outcome.result.code == "cancelled"
+        stub = CANCELLED if cancelled else COMPLETED
+        return KeepWrite(self._names.result(id), self._names.stub(id), value, ttl_s, replace, outcome, stub)
 
     def _reply(self, outcome: Outcome, reply: TopicReply, value: bytes) -> TopicWrite:
         job, result = outcome.job, outcome.result

@@ -11,7 +11,6 @@ from typing import TypeGuard
 
 from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.names import STREAM_FIELD
-from embedmq_schemas.stub import COMPLETED
 from redis.asyncio import Redis as RedisClient
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -113,7 +112,7 @@ class RedisSink:
             else:
                 only_if = [] if write.replace else ["NX"]
                 pipe.execute_command("SET", write.key, write.value, "EX", write.ttl_s, *only_if)
-                pipe.execute_command("SET", write.stub_key, COMPLETED, "XX", "KEEPTTL")
+                pipe.execute_command("SET", write.stub_key, write.stub, "XX", "KEEPTTL")
         wanted = self._settings.wait_replicas
         if wanted:
             pipe.execute_command("WAIT", wanted, self._settings.wait_replicas_ms)
