@@ -59,6 +59,8 @@ class Report:
         """Whether a letter could not be sent."""
         self.dead = ""
         """Where the letters are, once that is known."""
+        self.chosen = False
+        """Whether it is known which letters are to be sent."""
         self._json = json
         self._outcomes = Tally()
 
@@ -80,7 +82,7 @@ class Report:
 
     def end(self, *, dry_run: bool) -> None:
         """The sum of it, also of what an interruption left."""
-        if self._json or not self.dead:
+        if self._json or not self.chosen:
             return
         click.echo(str(self._outcomes) or "no dead letter to replay")
         if self._outcomes.total and not dry_run:
@@ -102,6 +104,7 @@ async def _replay(setup: Setup, selection: Selection, limit: int | None, report:
         spans = await topic.spans(selection.since_unix_ms)
         with progress(2 * sum(span.length for span in spans.values())) as step:
             chosen = await choose(topic.letters(spans, step), selection, limit)
+            report.chosen = True
             post = Post(None if dry_run else await sending.enter_async_context(DeadSender.open(setup)), report)
             left = len(chosen.places)
             async for letter in topic.letters(spans, step):

@@ -34,6 +34,9 @@ def say(error: BaseException) -> None:
     match error:
         case SystemExit() | click.Abort() | KeyboardInterrupt():
             return
+        case click.exceptions.NoArgsIsHelpError():  # nothing is wrong, nothing was asked: the help, as it is
+            click.echo(error.format_message(), err=True)
+            return
         case click.UsageError(ctx=context) if context is not None:
             message = f"{error.format_message().rstrip('.')}: see {context.command_path} --help"
         case click.ClickException():

@@ -53,7 +53,7 @@ async def device_out_of_memory(rig: Rig) -> None:
             await site.asking.ask(
                 Wish(words=(truth.OOM,)),
                 Wish(words=(truth.OOM,)),
-                Wish(words=(truth.OOM_ALONE,), failures=ALONE, or_codes=ANY_FAILURE, items=1),
+                Wish(words=(truth.OOM_ALONE,), failures=ALONE, items=2),
             )
             await site.asking.burst(80)
         await site.settle()
