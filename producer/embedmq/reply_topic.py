@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Unpack
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from embedmq_schemas import headers as h
 from embedmq_schemas.codec import Undecodable, decode_result, detect
@@ -26,6 +27,8 @@ Reply = Embeddings | Scores | Failed
 
 REMEMBERED_IDS = 100_000
 """How many ids a reader remembers, to pass over what comes twice."""
+READ_AROUND_MS = 2_000
+"""How long one partition may take to bring again what is known to be there."""
 COMMIT_PERIOD_S = 1.0
 """How often what the caller is done with is committed."""
 COMMIT_TIMEOUT_S = 2.0
@@ -36,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 async def replies(
     topic: str, *, kafka: str, group: str, **settings: Unpack[Connections]
 ) -> AsyncGenerator[Reply, None]:
-    """Read the answers on a reply topic, each id once, for as long as the caller wants.
+    """Read the answers on a reply topic, the first of each id, for as long as the caller wants.
 
         async for r in embedmq.replies("vectors", kafka="127.0.0.1:9092", group="indexer"):
             if isinstance(r, embedmq.Failed):
@@ -49,9 +52,10 @@ async def replies(
 
     An answer is done with when the caller comes back for the next one, and only then is it committed: after a crash,
     after `break`, or when partitions change hands, the last ones come again (at least once). Within a process an id
-    that has come is passed over, whatever its answer says then, as long as it is among the last `REMEMBERED_IDS`. What
-    is no reply is logged and passed over. `settings` are those of `Client`. A loop that is left early leaves the group
-    soon after; inside `contextlib.aclosing` at once.
+    that has come is passed over, as long as it is among the last `REMEMBERED_IDS`; but a success that follows a failure
+    comes once (a dead letter that was replayed), so each id comes at most twice. What is no reply is logged and passed
+    over. `settings` are those of `Client`. A loop that is left early leaves the group soon after; inside
+    `contextlib.aclosing` at once.
 
     Raises:
         InvalidRequest: the topic is not there. Unavailable. ValueError: a setting is wrong.
@@ -64,12 +68,12 @@ async def replies(
     committing = asyncio.create_task(progress.commit_now_and_then(consumer))
     try:
         while True:
-            record = await _next(consumer)
+            record = await _next(consumer, progress)
             generation = progress.generation
             reply = _read(record)
-            if reply is not None and seen.is_new(reply.id):
+            if reply is not None and seen.is_news(reply.id, not isinstance(reply, Failed)):
                 yield reply
-            progress.note(record, generation)
+            progress.note(TopicPartition(record.topic, record.partition), record.offset, generation)
     finally:
         progress.ended.set()
         await asyncio.wait({committing})
@@ -77,17 +81,18 @@ async def replies(
 
 
 class _Seen:
-    """The latest ids."""
+    """The latest ids, and whether a success has come."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._ids: dict[str, None] = {}
+        self._ids: dict[str, bool] = {}
 
-    def is_new(self, id: str) -> bool:
-        """Whether an id comes for the first time; from now on it does not."""
-        if id in self._ids:
+    def is_news(self, id: str, success: bool) -> bool:
+        """Whether an id comes for the first time, or the first success after a failure; from now on it does not."""
+        known = self._ids.get(id)
+        if known is not None and (known or not success):
             return False
-        self._ids[id] = None
+        self._ids[id] = success
         if len(self._ids) > self._most:
             del self._ids[next(iter(self._ids))]
         return True
@@ -103,10 +108,10 @@ class _Progress(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         self._done: dict[TopicPartition, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
 
-    def note(self, record: ConsumerRecord[Any, Any], generation: int) -> None:
-        """The caller is done with a record."""
+    def note(self, place: TopicPartition, offset: int, generation: int) -> None:
+        """The caller is done with the record at an offset."""
         if generation == self.generation:
-            self._done[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            self._done[place] = offset + 1
 
     async def commit_now_and_then(self, consumer: AIOKafkaConsumer) -> None:
         """Commit every `COMMIT_PERIOD_S`, and once more when reading has ended."""
@@ -140,12 +145,45 @@ class _Progress(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         """Reading begins where was committed."""
 
 
-async def _next(consumer: AIOKafkaConsumer) -> ConsumerRecord[Any, Any]:
+async def _next(consumer: AIOKafkaConsumer, progress: _Progress) -> ConsumerRecord[Any, Any]:
+    record: ConsumerRecord[Any, Any] | None = None
     try:
-        record: ConsumerRecord[Any, Any] = await consumer.getone()
+        while record is None:
+            try:
+                record = await consumer.getone()
+            except UnicodeDecodeError:
+                with contextlib.suppress(IllegalStateError):  # a rebalance: whoever has the partition now looks
+                    record = await _read_around(consumer, progress)
     except KafkaError as error:
         raise Unavailable(f"the reply topic cannot be read: {str(error) or type(error).__name__}") from error
     return record
+
+
+async def _read_around(consumer: AIOKafkaConsumer, progress: _Progress) -> ConsumerRecord[Any, Any] | None:
+    """Pass over a record that has a header whose name is no UTF-8: aiokafka cannot read it, and says not which.
+
+    Looks at one partition after the other, until one brings the record (None), or another that can be read.
+    """
+    places = list(consumer.assignment())
+    for place in random.sample(places, len(places)):
+        at, end = await consumer.position(place), consumer.highwater(place)
+        if end is not None and at >= end:
+            continue
+        try:
+            found = await consumer.getmany(place, timeout_ms=READ_AROUND_MS, max_records=1)
+        except UnicodeDecodeError:
+            generation = progress.generation
+            offset = await consumer.position(place)
+            if generation == progress.generation:
+                name = f"{place.topic}-{place.partition} at offset {offset}"
+                _LOG.warning("passed over a record of %s, which is no reply: a header's name is not UTF-8", name)
+                consumer.seek(place, offset + 1)
+                progress.note(place, offset, generation)
+            return None
+        if found:
+            record: ConsumerRecord[Any, Any] = found[place][0]
+            return record
+    return None
 
 
 def _read(record: ConsumerRecord[Any, Any]) -> Reply | None:

@@ -20,6 +20,7 @@ from embedmq import reply_topic
 from embedmq_local.stack import Stack
 
 from tests.producer.standin import embedded, failed
+from tests.worker.test_unreadable import send_with_a_header_name_that_is_no_utf8
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 PARTITIONS = 4
@@ -100,16 +101,82 @@ async def test_answers_of_every_kind_come_as_values(topic: Topic) -> None:
 async def test_what_comes_twice_comes_once_and_what_is_no_reply_is_passed_over(
     topic: Topic, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever the second one says; each that is passed over is named by its place."""
+    """Each that is passed over is named by its place."""
     broken = answer("broken") | {"dense": {"dtype": "float32", "shape": [9, 9], "data": b""}}
     await topic.write(answer("a"), b"\xff\x00", None, broken)
-    await topic.write(answer("a"), failed({"id": "a", "model": "minilm"}, "cancelled"), b"{", answer("b"))
+    await topic.write(failed({"id": "a", "model": "minilm"}, "cancelled"), answer("a"), b"{", answer("b"))
     await topic.write(*(answer(f"end{n}") for n in range(PARTITIONS)))
 
     assert ids(await take(topic.read(), 6)) == ["a", "b", "end0", "end1", "end2", "end3"]
     passed_over = [message for message in caplog.messages if "is no reply" in message]
     assert len(passed_over) == 4
     assert any(f"{topic.name}-1 at offset 0" in message for message in passed_over)
+
+
+async def test_a_success_after_a_failure_comes_once(topic: Topic) -> None:
+    """A dead letter that was replayed has an answer after all; the failure, which comes again, has not."""
+    failure = failed({"id": "a", "model": "minilm"}, "processing_failed")
+    for value in (failure, failure, answer("a"), failure, answer("a"), answer("end")):
+        await topic.write(value)
+
+    found = await take(topic.read(), 3)
+
+    assert [(reply.id, type(reply)) for reply in found] == [
+        ("a", embedmq.Failed),
+        ("a", embedmq.Embeddings),
+        ("end", embedmq.Embeddings),
+    ]
+
+
+async def test_a_header_whose_name_is_no_utf8_is_passed_over_once(
+    topic: Topic, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kafka's client cannot read such a record at all; what is before and behind it comes, and the group's next reader
+    does not meet it again.
+    """
+    await topic.write(answer("before"))
+    await send_with_a_header_name_that_is_no_utf8(topic.kafka, topic.name)
+    await topic.write(answer("behind"), answer("beside"))
+    assert ids(await take(topic.read(), 3)) == ["before", "behind", "beside"]
+
+    await topic.write(*(answer(f"{n}") for n in range(PARTITIONS)))
+    await take(topic.read(), PARTITIONS)
+    assert [message for message in caplog.messages if "UTF-8" in message] == [
+        f"passed over a record of {topic.name}-0 at offset 1, which is no reply: a header's name is not UTF-8"
+    ]
+
+
+async def test_nothing_is_passed_over_with_it_when_partitions_change_hands(topic: Topic) -> None:
+    """Readers come and go among records that cannot be read: every answer comes to one of them."""
+    found: set[str] = set()
+    sent: list[str] = []
+
+    async def follow() -> None:
+        async for reply in topic.read(connect_timeout_s=20):
+            found.add(reply.id)
+
+    async def write_some() -> None:
+        for _ in range(5):
+            await send_with_a_header_name_that_is_no_utf8(topic.kafka, topic.name)
+            sent.extend(f"{len(sent) + n}" for n in range(PARTITIONS))
+            await topic.write(*map(answer, sent[-PARTITIONS:]))
+
+    async def complete() -> None:
+        async with asyncio.timeout(60):
+            while not {*sent} <= found:  # noqa: ASYNC110  # it is another process that is waited for
+                await asyncio.sleep(0.1)
+
+    readers = [asyncio.create_task(follow())]
+    for _ in range(2):
+        readers.append(asyncio.create_task(follow()))
+        await write_some()
+        await complete()
+        await write_some()
+        readers[0].cancel()
+        await asyncio.wait({readers.pop(0)})
+    await complete()
+    readers[0].cancel()
+    await asyncio.wait(readers)
 
 
 async def test_what_the_caller_was_not_done_with_comes_again(topic: Topic) -> None:
@@ -246,4 +313,4 @@ def topic_name(stack: Stack, prefix: str) -> str:
 def test_the_memory_of_ids_is_bounded() -> None:
     """The oldest goes first."""
     seen = reply_topic._Seen(2)
-    assert [seen.is_new(id) for id in ("a", "b", "a", "c", "b", "a")] == [True, True, False, True, False, True]
+    assert [seen.is_news(id, True) for id in ("a", "b", "a", "c", "b", "a")] == [True, True, False, True, False, True]
