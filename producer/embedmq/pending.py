@@ -28,8 +28,8 @@ class Call(Struct):
     whole: str
     topic: str
     record: Record
-    again: bool = False
-    """Whether it was sent a second time."""
+    again: Record | None = None
+    """The record that was sent the second time."""
 
 
 class Pending:

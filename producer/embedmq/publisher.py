@@ -21,6 +21,7 @@ from embedmq.kafka import Kafka, explain
 SPREAD_RECORDS = 64
 """Keyless records that go to one partition before the next one has its turn."""
 KEYS_REMEMBERED = 4_096
+CLOSED = "the client was closed"
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 class Record(Struct):
     """A request on its way. Its future fails when Kafka does not take it; with `confirm` it ends with Kafka's word.
 
-    One that is sent `again` has been taken by Kafka before: if it is not taken a second time, its caller waits on.
+    One that is sent `again` has been taken by Kafka before: if it is `refused` the second time, its caller waits on.
     """
 
     key: bytes | None
@@ -39,6 +40,8 @@ class Record(Struct):
     again: bool = False
     accepted: bool = False
     """Whether Kafka has it."""
+    refused: bool = False
+    """Whether one that is sent again was not taken, as far as is known here."""
 
 
 class _Outbox:
@@ -75,6 +78,7 @@ class Publisher:
         self._loop = loop
         self._spreads: dict[str, _Spread] = {}
         self._hash = lru_cache(KEYS_REMEMBERED)(murmur2)
+        self._stopped = False
 
     async def prepare(self, topic: str) -> bool:
         """Learn a topic's partitions before the first record is put; False when there is no such topic."""
@@ -85,7 +89,12 @@ class Publisher:
         return bool(partitions)
 
     def put(self, topic: str, record: Record) -> None:
-        """Send a record to a prepared topic, by its key as every Kafka client does, else to each partition in turn."""
+        """Send a record to a prepared topic, by its key as every Kafka client does, else to each partition in turn.
+        Once stopped, fail it.
+        """
+        if self._stopped:
+            _fail([record], RequestCancelled(CLOSED))
+            return
         spread = self._spreads[topic]
         if record.key is None:
             outbox = spread.outboxes[spread.turn]
@@ -100,6 +109,7 @@ class Publisher:
 
     async def stop(self) -> None:
         """Stop sending; what has not been given to Kafka stays behind, and its callers are told."""
+        self._stopped = True
         tasks = [box.task for spread in self._spreads.values() for box in spread.outboxes if box.task is not None]
         for task in tasks:
             task.cancel()
@@ -107,7 +117,7 @@ class Publisher:
             await asyncio.wait(tasks)
         for spread in self._spreads.values():
             for box in spread.outboxes:
-                _fail([*box.sending, *box.records], RequestCancelled("the client was closed"))
+                _fail([*box.sending, *box.records], RequestCancelled(CLOSED))
                 box.records.clear()
 
     async def _drain(self, outbox: _Outbox) -> None:
@@ -173,11 +183,12 @@ def _fail(records: Sequence[Record], error: EmbedMQError) -> None:
         if record.future.done():
             continue
         if record.again:
+            record.refused = True
             left += 1
         else:
             record.future.set_exception(_copy(error))
     if left:
-        _LOG.warning("Kafka did not take %d requests that were sent again; their callers wait on: %s", left, error)
+        _LOG.warning("Kafka did not take %d requests that were sent again, and gets them once more: %s", left, error)
 
 
 def _copy(error: EmbedMQError) -> EmbedMQError:

@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from embedmq.errors import Unavailable
+from embedmq.patience import patience
 from embedmq.pending import Pending
 from embedmq.resend import Resend
 from embedmq.settings import Setup
@@ -27,8 +28,10 @@ from embedmq.store import unavailable
 
 BLOCK_MS = 5_000
 """How long one read waits for an answer; also how soon a connection that died silently is noticed."""
-ANSWER_GRACE_S = 3.0
-"""How much later than `BLOCK_MS` the answer to a read may come before the connection counts as dead."""
+ANSWER_GRACE_S = 2.0
+"""How much later than `BLOCK_MS` the answer to a read may come before a last look, see `patience`; then the connection
+counts as dead.
+"""
 ENTRIES_PER_READ = 16  # of up to 1 MiB each
 TRIM_PERIOD_S = 1.0
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 2.0
@@ -133,7 +136,7 @@ class ReplyStream:
         read = ("XREAD", "COUNT", ENTRIES_PER_READ, "BLOCK", BLOCK_MS, "STREAMS", self._stream)
         while True:
             trim = self._last != self._trimmed and loop.time() >= self._trimmed_at + TRIM_PERIOD_S
-            async with asyncio.timeout(limit_s):
+            async with patience(limit_s):
                 if trim:
                     await self._trim(connection)
                     self._trimmed_at = loop.time()
@@ -170,7 +173,7 @@ class ReplyStream:
 
     def _went_away(self, error: BaseException) -> None:
         self._last = self._trimmed = START
-        self._resend.lost()
+        self._resend.stop()
         if isinstance(error, (AuthenticationError, NoPermissionError)):
             self._end_waits(unavailable(self._url, error))
         elif self._away_timer is None:

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import embedmq
 import pytest
+from embedmq import patience, reply_stream
 from embedmq_local.redis_server import RedisServer
 from embedmq_local.stack import Stack
 from redis.asyncio import Redis
@@ -99,8 +101,8 @@ async def test_what_was_unanswered_when_redis_lost_its_data_is_sent_once_more(
     rounds: Callable[[], list[int]],
     until: Until,
 ) -> None:
-    """The same id and the same bytes, and the callers get their vectors; what was sent while Redis was away is not sent
-    again, since its answer was held back.
+    """The same id and the same bytes, and the callers get their vectors; so is what was sent while Redis was away,
+    since its answer may have gone to one that is no more.
     """
     async with client() as mq:
         early = ask(mq, "a", "b", "c")
@@ -115,10 +117,10 @@ async def test_what_was_unanswered_when_redis_lost_its_data_is_sent_once_more(
             return bool(rounds())
 
         await until(sent_again)
-        assert rounds() == [3]
-        await standin.wait_for(7)
-        assert sent(standin) == {"a": 2, "b": 2, "c": 2, "late": 1}
-        for first in standin.records[:3]:
+        await standin.wait_for(8)
+        assert rounds() == [4]
+        assert sent(standin) == {"a": 2, "b": 2, "c": 2, "late": 2}
+        for first in standin.records[:4]:
             (second,) = (record for record in standin.records[4:] if record.value == first.value)
             assert (second.headers, second.key) == (first.headers, first.key)
         await standin.reply(*((request, embedded(request)) for request in standin.requests[3:]))
@@ -222,6 +224,90 @@ async def test_a_kafka_that_takes_nothing_then_ends_no_wait(
         assert not call.done()
         await standin.reply((request, embedded(request)))
         assert len(await call) == 1
+
+
+async def test_what_kafka_did_not_take_the_second_time_is_sent_until_it_has_it(
+    stack: Stack,
+    client: Callable[..., embedmq.Client],
+    standin: StandIn,
+    kill: Callable[[int], Awaitable[None]],
+    rounds: Callable[[], list[int]],
+    until: Until,
+) -> None:
+    """A call without time limit ends well after Redis and Kafka failed together, also when it had to queue behind
+    others that Kafka did not take; once Kafka has it twice, nothing more is sent.
+    """
+    process = stack.brokers[0].process
+    assert process is not None
+    others: list[asyncio.Task[embedmq.Embeddings]] = []
+    async with client(publish_timeout_s=0.5) as mq:
+        call = asyncio.create_task(mq.embed("minilm", "a", id="a", tenant="t", timeout_s=None))
+        await standin.wait_for(1)
+        try:
+            process.signal(signal.SIGSTOP)
+            await kill(1)
+
+            async def tried_thrice() -> bool:
+                others.append(asyncio.create_task(mq.embed("minilm", "b", tenant="t", timeout_s=1)))
+                await asyncio.sleep(0.02)
+                return len(rounds()) >= 3
+
+            await until(tried_thrice)
+            assert not call.done()
+        finally:
+            process.signal(signal.SIGCONT)
+        standin.answer = embedded
+        assert len(await asyncio.wait_for(call, 20)) == 1
+        await asyncio.wait(others)
+        before = len(rounds())
+        assert len(await mq.embed("minilm", "c", timeout_s=20)) == 1
+        assert len(rounds()) == before
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+async def test_what_kafka_did_not_have_yet_is_not_sent_again(
+    stack: Stack,
+    client: Callable[..., embedmq.Client],
+    standin: StandIn,
+    kill: Callable[[int], Awaitable[None]],
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When Redis was lost it waited for Kafka here, and gets there yet."""
+    process = stack.brokers[0].process
+    assert process is not None
+    async with client() as mq:
+        (early,) = ask(mq, "early")
+        await standin.wait_for(1)
+        try:
+            process.signal(signal.SIGSTOP)
+            late = ask(mq, "a", "b", "c")
+            await kill(1)
+
+            async def sent_again() -> bool:
+                return any("sent 1 requests again" in message for message in caplog.messages)
+
+            await until(sent_again)
+        finally:
+            process.signal(signal.SIGCONT)
+        await standin.wait_for(5)
+        assert sent(standin) == {"early": 2, "a": 1, "b": 1, "c": 1}
+        await standin.reply(*((request, embedded(request)) for request in standin.requests))
+        assert [len(r) for r in await asyncio.gather(early, *late)] == [1] * 4
+
+
+async def test_a_program_that_holds_up_its_loop_has_nothing_sent_again(
+    client: Callable[..., embedmq.Client], standin: StandIn, losses: Callable[[], int]
+) -> None:
+    """For longer than a read may take: the connection stood, and the answer that came meanwhile is read."""
+    held_s = reply_stream.BLOCK_MS / 1000 + reply_stream.ANSWER_GRACE_S + patience.LOOK_S + 0.5
+    async with client() as mq:
+        (call,) = ask(mq, "a")
+        (request,) = await standin.wait_for(1)
+        time.sleep(held_s)  # noqa: ASYNC251  # this is what is promised to do no harm
+        await standin.reply((request, embedded(request)))
+        assert len(await call) == 1
+        assert (losses(), sent(standin)) == (0, {"a": 1})
 
 
 async def test_a_replica_that_lagged_behind_takes_over(
