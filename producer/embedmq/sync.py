@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent import futures
 from functools import update_wrapper
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from embedmq.client import Client
 from embedmq.settings import Settings
+
+NOT_STARTED = "this client is not started: use it inside `with client:`"
+END_TIMEOUT_S = 2.0
+"""How long calls of other threads may take to end once the client is closed."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -79,11 +85,13 @@ class SyncClient:
 
     def _wait(self, work: Coroutine[object, object, _R]) -> _R:
         try:
-            if self._runner is None:
-                raise RuntimeError("this client is not started: use it inside `with client:`")
-            return self._runner.run(work)
+            runner = self._runner
+            if runner is None:
+                raise RuntimeError(NOT_STARTED)
+            return runner.run(work)
         finally:
-            work.close()  # for one that never began; else it has no effect
+            if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                work.close()  # it never began
 
     def _stop(self) -> None:
         runner, self._runner = self._runner, None
@@ -96,6 +104,9 @@ class _Runner:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._calls: set[futures.Future[Any]] = set()  # of whatever result
+        self._stopped = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="embedmq-client", daemon=True)
         self._thread.start()
@@ -103,14 +114,28 @@ class _Runner:
     def run(self, work: Coroutine[object, object, _R]) -> _R:
         if os.getpid() != self._pid:
             raise RuntimeError("this client belongs to another process (it was forked): start one of its own here")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self._stopped:
+                raise RuntimeError(NOT_STARTED)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._calls.add(future)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+        finally:
+            with self._lock:
+                self._calls.discard(future)
 
     def stop(self) -> None:
+        """Once the loop has ended nothing would end a call: each is given time to, then cancelled."""
+        with self._lock:
+            self._stopped = True
+            left = set(self._calls)
+        _, left = futures.wait(left, END_TIMEOUT_S)
+        for call in left:
+            call.cancel()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

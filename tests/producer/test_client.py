@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import pickle
 import re
+import signal
 import subprocess
 import sys
+import time
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 
 import embedmq
 import pytest
 from embedmq import errors
 from embedmq_local.stack import Stack
+
+from tests.producer.standin import create_topics
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "prometheus_client", "pyarrow", "jgo", "embedmq_worker")
 
@@ -93,6 +99,29 @@ def test_a_sync_client_serves_many_threads(stack: Stack, prefix: str) -> None:
 
         outcomes = asyncio.run(ask())
     assert [f"id-{n}" in str(outcome) for n, outcome in enumerate(outcomes)] == [True] * 8
+
+
+def test_closing_a_sync_client_ends_the_calls_of_every_thread(stack: Stack, prefix: str) -> None:
+    """Also of those that wait for room while Kafka is away: they are told that the client was closed."""
+    process = stack.brokers[0].process
+    assert process is not None
+    asyncio.run(create_topics(stack.kafka, [f"{prefix}.minilm.bulk"]))
+    with ThreadPoolExecutor(5) as threads:
+        try:
+            with embedmq.SyncClient(stack.kafka, stack.redis, prefix=prefix, max_in_flight_items=2) as mq:
+                mq.publish("minilm", "a", keep_s=0)
+                process.signal(signal.SIGSTOP)
+                calls = [threads.submit(mq.publish, "minilm", "a", keep_s=0) for _ in range(5)]
+                session, deadline = mq._client._session, time.monotonic() + 20
+                assert session is not None
+                while len(session.room._waiting) < 3:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+            ended, hanging = futures.wait(calls, timeout=20)
+        finally:
+            process.signal(signal.SIGCONT)
+    assert not hanging
+    assert {type(call.exception()) for call in ended} == {embedmq.RequestCancelled}
 
 
 def test_importing_the_package_imports_no_worker() -> None:
