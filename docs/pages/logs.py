@@ -10,7 +10,14 @@ from typing import Final
 from docs.pages.markdown import NOTE, table
 from docs.pages.source import module_name, modules, parse
 
-LEVELS: Final = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error", "critical": "critical"}
+LEVELS: Final = {
+    "debug": "debug",
+    "info": "info",
+    "warning": "warning",
+    "error": "error",
+    "exception": "error",
+    "critical": "critical",
+}
 HEAD = ("event", "level", "fields", "where")
 INTRODUCTION = """\
 # Logs
