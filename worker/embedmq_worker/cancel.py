@@ -21,7 +21,7 @@ class Cancellations:
     def __init__(self, client: RedisClient, names: Names) -> None:
         """`client` should give up soon: the device waits meanwhile."""
         self._client = client
-        self._names = names
+        self._head, self._tail = names.cancel("\0").split("\0")
         self._away_until_s = 0.0
 
     async def among(self, ids: Sequence[str]) -> set[str]:
@@ -29,8 +29,8 @@ class Cancellations:
         if not ids or time.monotonic() < self._away_until_s:
             return set()
         try:
-            marks = await self._client.mget([self._names.cancel(id) for id in ids])
+            marks = await self._client.mget([self._head + id + self._tail for id in ids])
         except (RedisError, *TRANSPORT_ERRORS):
             self._away_until_s = time.monotonic() + AWAY_S
             return set()
-        return {id for id, mark in zip(ids, marks, strict=True) if mark is not None}
+        return {id for id, mark in zip(ids, marks, strict=True) if mark is not None} if any(marks) else set()

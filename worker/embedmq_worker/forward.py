@@ -92,19 +92,21 @@ class Forward:
         done = [job for job in jobs_of(batch) if job.remaining == 0 and not job.answered]
         for job in done:
             job.answered = True
-        return [ending for job in done for ending in self._end(job, facts)]
+        endings: list[Ending] = []
+        for job in done:
+            endings += self._end(job, facts)
+        return endings
 
     def _end(self, job: Job, facts: ModelFacts) -> list[Ending]:
         """Answer a job, or try it again: when memory ran out on it alone, or when its model has just been paused. With
         it come those that a pause sends away.
         """
-        now_ms = time.time() * 1000
-        if job.exhausted and (retry := self.retries.retry(job, EXHAUSTED, now_ms)) is not None:
+        if job.exhausted and (retry := self.retries.retry(job, EXHAUSTED, time.time() * 1000)) is not None:
             return [retry]
         outcome = Outcome(job, answer(job, facts))
         verdict = failed(outcome.result)
         if verdict and self.gathering.pauses.blocks(job.envelope.model):
-            return [self.retries.park(job, PAUSED, now_ms)]
+            return [self.retries.park(job, PAUSED, time.time() * 1000)]
         if verdict is None:
             self.gathering.pauses.undecided(job.envelope.model)
             return [outcome]

@@ -116,17 +116,18 @@ class Road:
         self, source: Source, progress: Progress, record: ConsumerRecord, now_s: float
     ) -> Job | Ending | Stray | None:
         """Decode one record; None if its partition is to be read on from it later."""
-        wait_s = self.retries.wait_s(record.topic, record.headers, time.time() * 1000)
-        if wait_s > 0 and not progress.is_due(record.offset):
-            source.defer(progress, record.offset, wait_s)
-            return None
-        if self.suspects.must_wait(progress):
+        if source.reader == "retry" and not progress.is_due(record.offset):
+            wait_s = self.retries.wait_s(record.topic, record.headers, time.time() * 1000)
+            if wait_s > 0:
+                source.defer(progress, record.offset, wait_s)
+                return None
+        if self.suspects.some and self.suspects.must_wait(progress):
             source.put_back(progress, record.offset)
             return None
         found = self.decoder.decode(record, progress, now_s)
         if not isinstance(found, Job):
             return found
-        if (unrun := self.suspects.mark(found)) is not None:
+        if self.suspects.some and (unrun := self.suspects.mark(found)) is not None:
             return unrun
         if self.gathering.crowd.refuses(found):
             turned_away = self.gathering.crowd.turn_away(found)

@@ -26,6 +26,8 @@ class Suspects:
         self._meter = meter
         self._quiet = Quiet()
         self._met: set[Progress] = set()
+        self.some = False
+        """Whether there are any: there hardly ever are, and every record would be asked for it."""
         self._waiting: set[Progress] = set()
 
     async def meet(self, records: Sequence[tuple[Progress, ConsumerRecord]]) -> None:
@@ -37,6 +39,7 @@ class Suspects:
         if heads:
             self._met.update(heads)
             await self._starts.begin({_place(progress): offset for progress, offset in heads.items()})
+            self.some = any(self._starts.alone(_place(progress)) for progress in self._met)
 
     def must_wait(self, progress: Progress) -> bool:
         """Whether the record before this one is not committed yet, in a partition whose records run alone."""
