@@ -121,9 +121,10 @@ class Diaries:
 
     def repeated(self, life: Life) -> set[str]:
         """What one process computed, and another one again after that one's last batch (before, it was a rebalance)."""
+        lives = self.read()  # this one's last lines, too
         mine = {key for batch in life.batches.values() if batch.computed for key in batch.keys}
         last_ns = max((batch.end_ns or 0 for batch in life.batches.values()), default=0)
-        later = (b for other in self.read() for b in other.batches.values() if b.computed and b.begin_ns > last_ns)
+        later = (b for other in lives for b in other.batches.values() if b.computed and b.begin_ns > last_ns)
         return {key for batch in later for key in batch.keys if key in mine}
 
     def first_begins(self) -> dict[str, int]:
