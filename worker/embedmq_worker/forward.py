@@ -94,23 +94,26 @@ class Forward:
             job.answered = True
         endings: list[Ending] = []
         for job in done:
-            endings += self._end(job, facts)
+            self._end(job, facts, endings)
         return endings
 
-    def _end(self, job: Job, facts: ModelFacts) -> list[Ending]:
+    def _end(self, job: Job, facts: ModelFacts, endings: list[Ending]) -> None:
         """Answer a job, or try it again: when memory ran out on it alone, or when its model has just been paused. With
         it come those that a pause sends away.
         """
         if job.exhausted and (retry := self.retries.retry(job, EXHAUSTED, time.time() * 1000)) is not None:
-            return [retry]
+            endings.append(retry)
+            return
         outcome = Outcome(job, answer(job, facts))
-        verdict = failed(outcome.result)
+        verdict = failed(outcome.result) if job.prepared.faults else False
         if verdict and self.gathering.pauses.blocks(job.envelope.model):
-            return [self.retries.park(job, PAUSED, time.time() * 1000)]
+            endings.append(self.retries.park(job, PAUSED, time.time() * 1000))
+            return
+        endings.append(outcome)
         if verdict is None:
             self.gathering.pauses.undecided(job.envelope.model)
-            return [outcome]
-        return [outcome, *self.gathering.observe(job.envelope.model, failed=verdict)]
+        else:
+            endings += self.gathering.observe(job.envelope.model, failed=verdict)
 
     def _lose(self, batch: Batch, error: DeviceLost) -> list[Ending]:
         """The device is broken: have each request of the batch run elsewhere, alone."""

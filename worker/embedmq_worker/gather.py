@@ -234,9 +234,9 @@ class Gather:
         return refused
 
     def _is_absent(self, model: str) -> bool:
-        if self.residents.engine(model) is None or self.pauses.holds(model):
+        if self.residents.engine(model) is None or (self.pauses.some and self.pauses.holds(model)):
             return True
-        return self.absent.count(model) > 0  # those before it come first
+        return not self.absent.empty and self.absent.count(model) > 0  # those before it come first
 
     def _lay_aside(self, job: Job) -> None:
         """Let a job wait for its model; where too many do, no more is read of the partition that brought it."""

@@ -55,6 +55,8 @@ class Guard:
         if history.until_s is not None:
             return self._tried(model, history, failed, now_s) if history.trying else None
         if len(history.recent) == self.settings.guard_window:
+            if not failed and not history.failed:
+                return None  # nothing but good ones is known, and one more changes nothing
             history.failed -= history.recent[0]
         history.recent.append(failed)
         history.failed += failed

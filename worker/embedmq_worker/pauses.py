@@ -20,7 +20,13 @@ class Pauses:
         self._clock = clock
         self._due_s: dict[str, float] = {}
         self._tried: set[str] = set()
+        self._held: set[str] = set()
         self._changed = asyncio.Event()
+
+    @property
+    def some(self) -> bool:
+        """Whether any model may be paused: every record is asked for it."""
+        return bool(self._held)
 
     def holds(self, model: str) -> bool:
         """Whether its requests lie aside, because it is paused or one of them is being tried."""
@@ -60,8 +66,10 @@ class Pauses:
         self._tried.discard(model)
         self._expect(model)
         if change == "resumed":
+            self._held.discard(model)
             self._meter.resumed(model)
         else:
+            self._held.add(model)
             self._meter.paused(model, self._due_s[model] - self._clock())
         self._changed.set()
         return change == "paused"
