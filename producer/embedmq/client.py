@@ -260,6 +260,8 @@ class Client:
         session = self._started()
         if session.kept is None:
             raise InvalidRequest("this client has no Redis, where results are kept: pass redis=")
+        if not wait_s >= 0:  # also what is no number
+            raise InvalidRequest(f"wait_s: {wait_s!r}: 0 seconds or more")
         result = await session.kept.fetch(id, wait_s)
         if isinstance(result, Failed):
             raise error_of(result)

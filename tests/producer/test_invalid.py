@@ -93,6 +93,8 @@ async def test_publish_wants_to_know_where_the_answer_goes(mq: embedmq.Client) -
         await mq.publish("minilm", "a", keep_s=-1)
     with pytest.raises(embedmq.InvalidRequest, match="keep_s: 0"):
         await mq.submit("minilm", "a", keep_s=0)
+    with pytest.raises(embedmq.InvalidRequest, match="wait_s: nan"):
+        await mq.result("an-id", wait_s=float("nan"))
 
 
 @pytest.mark.parametrize(
