@@ -257,6 +257,24 @@ async def test_a_model_that_cannot_be_loaded_does_not_empty_its_topic_into_the_d
     assert [part.job.envelope.id for part in await taken(gather)] == ["4", "later"]
 
 
+async def pause(gather: Gather, opener: Opener) -> None:
+    """Have the model loaded, with two requests, and failing until it is paused."""
+    opener.loads.set()
+    await gather.gather([make(gather, "a")])
+    await gather.take_up(await change(gather))
+    await gather.gather([make(gather, "b")])
+    for _ in range(3):
+        gather.observe("m", failed=True)
+
+
+async def trial(gather: Gather) -> None:
+    """Wait until the pause is over and one request is tried."""
+    async with asyncio.timeout(10):
+        while not gather.waiting.demands():
+            await gather.resumption()
+            await gather.resume()
+
+
 async def taken(gather: Gather) -> Sequence[Part]:
     batch = await asyncio.wait_for(gather.waiting.take(), 10)
     assert batch is not None
@@ -265,12 +283,7 @@ async def taken(gather: Gather) -> Sequence[Part]:
 
 async def test_what_waits_for_a_model_that_keeps_failing_is_not_run(gather: Gather, opener: Opener) -> None:
     """It lies aside, undelivered, until one request finds the model well again."""
-    opener.loads.set()
-    await gather.gather([make(gather, "a")])
-    await gather.take_up(await change(gather))
-    await gather.gather([make(gather, "b")])
-    for _ in range(3):
-        gather.observe("m", failed=True)
+    await pause(gather, opener)
     assert gather.absent.count("m") == 2
     assert gather.waiting.demands() == []
     assert gather.pauses.blocks("m")
@@ -292,17 +305,9 @@ async def test_a_paused_model_leaves_the_others_their_room(gather: Gather, opene
 
 async def test_a_trial_that_says_nothing_is_followed_by_another_at_once(gather: Gather, opener: Opener) -> None:
     """The tried request was cancelled, too late or another worker's: the model's pause is not made longer by that."""
-    opener.loads.set()
-    await gather.gather([make(gather, "a")])
-    await gather.take_up(await change(gather))
-    await gather.gather([make(gather, "b")])
-    for _ in range(3):
-        gather.observe("m", failed=True)
+    await pause(gather, opener)
     for id in "ab":
-        async with asyncio.timeout(10):
-            while not gather.waiting.demands():
-                await gather.resumption()
-                await gather.resume()
+        await trial(gather)
         assert [part.job.envelope.id for part in await taken(gather)] == [id]
         gather.pauses.undecided("m")
 
@@ -326,16 +331,8 @@ async def test_a_request_that_was_tried_and_never_heard_of_leaves_its_model_paus
 ) -> None:
     """Its model is evicted before it is computed, and cannot be loaded then: one more pause, and no one is asked in
     circles meanwhile."""
-    opener.loads.set()
-    await gather.gather([make(gather, "a")])
-    await gather.take_up(await change(gather))
-    await gather.gather([make(gather, "b")])
-    for _ in range(3):
-        gather.observe("m", failed=True)
-    async with asyncio.timeout(10):
-        while not gather.waiting.demands():
-            await gather.resumption()
-            await gather.resume()
+    await pause(gather, opener)
+    await trial(gather)
     gather.residents.demand([])
     opener.error = CheckpointBroken("m: torn")
     assert await gather.residents.make_room("n")

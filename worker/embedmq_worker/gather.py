@@ -234,7 +234,7 @@ class Gather:
         return refused
 
     def _is_absent(self, model: str) -> bool:
-        if self.residents.engine(model) is None or (self.pauses.some and self.pauses.holds(model)):
+        if self.residents.engine(model) is None or self.pauses.holds(model):
             return True
         return not self.absent.empty and self.absent.count(model) > 0  # those before it come first
 

@@ -23,14 +23,9 @@ class Pauses:
         self._held: set[str] = set()
         self._changed = asyncio.Event()
 
-    @property
-    def some(self) -> bool:
-        """Whether any model may be paused: every record is asked for it."""
-        return bool(self._held)
-
     def holds(self, model: str) -> bool:
         """Whether its requests lie aside, because it is paused or one of them is being tried."""
-        return self._guard.until_s(model) is not None
+        return model in self._held
 
     def blocks(self, model: str) -> bool:
         """Whether not even one of them is to be tried now, or is being tried."""
