@@ -49,6 +49,8 @@ def test_a_worker_knows_its_addresses_and_ends_with_its_own_code(stack: Stack) -
     assert psutil.Process(worker.pid).cmdline()[-1] == READY
     assert stack.endpoints.metrics == (worker.http,)
     os.kill(worker.pid, signal.SIGTERM)
+    assert worker.process is not None
+    assert worker.process.wait(30) is not None  # a second signal, while the interpreter ends, would change the code
     assert worker.stop() == 7
 
 
