@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import uuid
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Literal, Self, Unpack
+from typing import Literal, Unpack
 
-from embedmq_schemas.environment import overrides
 from embedmq_schemas.requests import Lane, TopicReply
 from embedmq_schemas.results import Embedded, Failed
 
@@ -22,14 +18,13 @@ from embedmq.outcome import error_of, error_of_item
 from embedmq.parts import ask_embed
 from embedmq.requests import DENSE, EmbedOptions, ScoreOptions, build_embed, build_score, check_fits, encode
 from embedmq.scores import Scores, read_scores
-from embedmq.session import Session
-from embedmq.settings import Connections, Setup
+from embedmq.started import Started
 from embedmq.validation import Items, check_address
 
 OnError = Literal["raise", "return"]
 
 
-class Client:
+class Client(Started):
     """Asks for vectors through Kafka and gets them through Redis.
 
         async with Client(kafka="127.0.0.1:9092", redis="redis://127.0.0.1:6379") as mq:
@@ -39,58 +34,6 @@ class Client:
     Without `redis` it can only `publish`. It belongs to the event loop and the process in which it was started. Every
     await ends: in a result, or in one of the errors of `embedmq.errors`.
     """
-
-    def __init__(
-        self,
-        kafka: str,
-        redis: str | None = None,
-        *,
-        prefix: str = "embedmq",
-        max_in_flight_items: int = 1_024,
-        **settings: Unpack[Connections],
-    ) -> None:
-        """`kafka` is `host:port[,…]`, `redis` a URL; the rest is described at `embedmq.settings.Setup`.
-
-        Raises:
-            ValueError: a setting is wrong; the message names it.
-        """
-        own: dict[str, object] = {"prefix": prefix, "max_in_flight_items": max_in_flight_items, **settings}
-        self._prepare(Setup.of(kafka, redis, own))
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """From `EMBEDMQ_KAFKA`, `EMBEDMQ_REDIS`, `EMBEDMQ_PREFIX` and `EMBEDMQ_KAFKA__*`, `EMBEDMQ_REDIS__*`,
-        `EMBEDMQ_CLIENT__*`; without `EMBEDMQ_REDIS` it can only publish.
-        """
-        return cls.of(Setup.from_paths(overrides(os.environ if environ is None else environ)))
-
-    @classmethod
-    def of(cls, setup: Setup) -> Self:
-        """From settings that were checked before."""
-        client = cls.__new__(cls)
-        client._prepare(setup)
-        return client
-
-    def _prepare(self, setup: Setup) -> None:
-        self.setup = setup
-        self._session: Session | None = None
-        self._pid = os.getpid()
-
-    async def __aenter__(self) -> Self:
-        """Connect; raises Unavailable."""
-        if self._session is not None:
-            raise RuntimeError("this client is started already: use one `async with` at a time")
-        session = Session(self.setup)
-        self._pid = os.getpid()
-        await session.start()
-        self._session = session
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        session, self._session = self._started(), None
-        await session.stop()
 
     async def embed(
         self,
@@ -286,13 +229,3 @@ class Client:
         if session.fleet is None:
             raise InvalidRequest("this client has no Redis, where workers say what they serve: pass redis=")
         return await session.fleet.models()
-
-    def _started(self) -> Session:
-        """The session, where it may be used: RuntimeError says what to do elsewhere."""
-        session = self._session
-        if session is None:
-            raise RuntimeError("this client is not started: use it inside `async with client:`")
-        if asyncio.get_running_loop() is not session.loop:
-            other = "process (it was forked)" if os.getpid() != self._pid else "event loop"
-            raise RuntimeError(f"this client belongs to another {other}: start one of its own here")
-        return session

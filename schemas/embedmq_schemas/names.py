@@ -112,6 +112,18 @@ class Names:
         """The status of one worker."""
         return f"{self.prefix}:worker:{worker}"
 
+    def job(self, job: str) -> str:
+        """What a bulk job says of itself."""
+        return f"{self.prefix}:job:{job}"
+
+    def job_holder(self, job: str) -> str:
+        """Which process runs a bulk job."""
+        return f"{{{self.prefix}:job:{job}}}:holder"
+
+    def job_wish(self, job: str) -> str:
+        """What somebody wants of a bulk job: that it pauses, goes on or ends."""
+        return f"{{{self.prefix}:job:{job}}}:wish"
+
     def parse(self, topic: str) -> tuple[str | None, Lane] | None:
         """Read a request topic back: its model (None on a shared topic) and lane; None for any other topic."""
         return _parse(self.prefix, topic)

@@ -1,0 +1,1 @@
+"""Where rows come from: one small module a kind, found by entry points of the group `embedmq.sources`."""
