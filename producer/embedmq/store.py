@@ -92,6 +92,10 @@ class Store:
         """Remove a key."""
         await self._run("UNLINK", key)
 
+    async def evaluate(self, script: str, keys: Sequence[str], values: Sequence[str | bytes | int]) -> object:
+        """Run a script inside Redis, where nothing comes between its steps; returns what it returns."""
+        return await self._run("EVAL", script, len(keys), *keys, *values)
+
     async def find(self, prefix: str) -> dict[str, bytes]:
         """What follows `prefix` in all keys that begin with it, and their values: walks through every key of Redis."""
         keys = await self._end_by_itself(self._scan(prefix))
