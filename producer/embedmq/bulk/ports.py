@@ -33,6 +33,7 @@ class Source(Protocol):
         """The rows behind a position, or all; a row that cannot be read is a `Flaw`. Raises SourceRefused where the
         position is none of this source, Away.
         """
+        ...
 
     def close(self) -> None:
         """Let go of files and connections; also after a failed `open`."""
@@ -57,6 +58,7 @@ class Sink(Protocol):
 
         Raises SinkRefused where the sink cannot be asked (a log).
         """
+        ...
 
     def write(self, vectors: Vectors) -> None:
         """Take rows, perhaps into a buffer. Raises SinkRefused, Away: then nothing since the last `commit` counts, the

@@ -1,0 +1,85 @@
+"""Where do rows go that could not be embedded?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from embedmq.bulk.errors import CheckpointRefused
+from embedmq.bulk.rows import Columns, Flaw
+
+ERROR = "error"
+"""The field that says why; the others are called as in the source, so the file can be the source of another job."""
+
+
+class FailedRows:
+    """A file of JSON lines, one for each row that failed; there is none while none has.
+
+    What was written after the last checkpoint is cut off when the job goes on.
+    """
+
+    def __init__(self, path: Path, columns: Columns) -> None:
+        self.path = path
+        self._columns = columns
+        self._file: BinaryIO | None = None
+        self.length_bytes = 0
+
+    def open(self, length_bytes: int) -> None:
+        """Keep the first `length_bytes`; raises CheckpointRefused where the file has less, or cannot be written."""
+        try:
+            size = self.path.stat().st_size if self.path.exists() else 0
+            if size < length_bytes:
+                message = f"{self.path} has {size} bytes, the checkpoint says {length_bytes}: was it moved or changed?"
+                raise CheckpointRefused(f"{message} Put it back, or start over with --restart")
+            if length_bytes == 0:
+                self.path.unlink(missing_ok=True)
+            elif size > length_bytes:
+                os.truncate(self.path, length_bytes)
+            self.length_bytes = length_bytes
+            if not os.access(self.path.parent, os.W_OK):
+                raise PermissionError(13, "no permission to write there")
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def write(self, flaws: Sequence[Flaw]) -> None:
+        """Add a line for each."""
+        if not flaws:
+            return
+        try:
+            if self._file is None:
+                self._file = self.path.open("ab")
+            self.length_bytes += self._file.write(b"".join(self._line(flaw) for flaw in flaws))
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def sync(self) -> None:
+        """Make it durable."""
+        if self._file is None:
+            return
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # a full disk: what is behind the checkpoint does not count
+                file.close()
+
+    def _line(self, flaw: Flaw) -> bytes:
+        text = None if flaw.text is None else flaw.text.encode("utf-8", "replace").decode()  # lone surrogates
+        own = {self._columns.id or "id": flaw.id, self._columns.text: text}
+        why = {"code": flaw.code, "message": flaw.message, "where": flaw.where}
+        return msgspec.json.encode({**flaw.kept, **own, ERROR: why}) + b"\n"
+
+    def _refused(self, error: OSError) -> CheckpointRefused:
+        message = f"{self.path}, where failed rows go, cannot be written: {error.strerror}"
+        return CheckpointRefused(f"{message}: make room, or name another file with --failed")

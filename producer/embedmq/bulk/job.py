@@ -1,0 +1,187 @@
+"""How does one process run a bulk job, from taking it to its last word?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from embedmq.bulk.adapters import make_sink, make_source
+from embedmq.bulk.board import HOLDER_TTL_S, KEEP_PERIOD_S, Board
+from embedmq.bulk.errors import Away, JobStopped
+from embedmq.bulk.order import Order
+from embedmq.bulk.pace import Pace
+from embedmq.bulk.patience import Patience
+from embedmq.bulk.reindex import Reindex
+from embedmq.bulk.rows import Shape
+from embedmq.bulk.shape import look
+from embedmq.bulk.status import JobStatus, State
+from embedmq.errors import Unavailable
+
+if TYPE_CHECKING:
+    from embedmq.client import Client
+
+BEAT_S = 1.0
+TAKE_WAIT_S = HOLDER_TTL_S + 5.0
+"""Longer than a process that was killed still holds its job."""
+
+
+class Job:
+    """Holds a job, passes over its source until that is done, and says on the board and to `tell` how it is."""
+
+    def __init__(self, client: Client, order: Order, board: Board, tell: Callable[[JobStatus], None]) -> None:
+        self._client = client
+        self._order = order
+        self._board = board
+        self._tell = tell
+        self._token = uuid.uuid4().hex
+        self._who = f"{socket.gethostname()} pid {os.getpid()}"
+        self._going = asyncio.Event()
+        self._going.set()
+        self._pace = Pace()
+        self._fleet = Patience(order.patience_s)
+        self._ends = Patience(order.patience_s)
+        self._pass: Reindex | None = None
+        self._called_off = False
+        self._started_unix_s = time.time()
+
+    async def run(self) -> JobStatus:
+        """Returns how it ended: `done`, where a limit may say so in its message.
+
+        Raises:
+            BulkError: what was committed stays; JobStopped also where somebody called it off. EmbedMQError: of the
+            fleet. CancelledError: after a commit of what was written.
+        """
+        make_source(self._order.source, self._order.columns)  # an address that nothing reads is told first
+        make_sink(self._order.sink, self._order.columns)
+        shape, max_text_bytes = await look(self._client, self._order)
+        await self._board.take(self._order.name, self._token, self._who, wait_s=TAKE_WAIT_S)
+        work = asyncio.create_task(self._work(shape, max_text_bytes))
+        beat = asyncio.create_task(self._beat(work))
+        state: State = "failed"
+        message = ""
+        try:
+            await asyncio.wait({work, beat}, return_when=asyncio.FIRST_COMPLETED)
+            message = (work if work.done() else beat).result()
+            state = "done"
+        except asyncio.CancelledError:
+            state = "cancelled" if self._called_off else "interrupted"
+            if self._called_off:
+                raise JobStopped(f"job {self._order.name} was called off: the same command goes on") from None
+            raise
+        except Exception as error:
+            message = str(error)
+            raise
+        finally:
+            await self._end(work, beat, state, message)
+        return self._status(state, message)
+
+    async def _work(self, shape: Shape, max_text_bytes: int) -> str:
+        """Pass over the source; from the last commit again when source or sink were away. Returns what to say of it."""
+        restart = self._order.restart
+        while True:
+            order = self._order
+            self._pass = Reindex(
+                client=self._client,
+                order=order,
+                source=make_source(order.source, order.columns),
+                sink=make_sink(order.sink, order.columns),
+                shape=shape,
+                max_text_bytes=max_text_bytes,
+                patience=self._fleet,
+                going=self._going,
+            )
+            try:
+                state = await self._pass.run(restart=restart)
+            except Away as error:
+                restart = restart and not self._pass.begun
+                if self._pass.advanced:
+                    self._ends.well()
+                await self._ends.wait(error)
+            else:
+                return f"the limit of {order.limit} rows is reached" if state == "limited" else ""
+
+    async def _beat(self, work: asyncio.Task[str]) -> str:
+        """Keep the job, obey wishes, say how it is; while Redis is away, only here. Raises JobTaken."""
+        kept_s = 0.0
+        while True:
+            try:
+                if time.monotonic() >= kept_s + KEEP_PERIOD_S:
+                    if not await self._board.keep(self._order.name, self._token):
+                        await self._board.take(self._order.name, self._token, self._who)
+                    kept_s = time.monotonic()
+                await self._obey(work)
+                await self._board.post(self._status(self._state()))
+            except Unavailable:
+                pass  # the work itself notices, and waits
+            self._tell(self._status(self._state()))
+            await asyncio.sleep(BEAT_S)
+
+    async def _obey(self, work: asyncio.Task[str]) -> None:
+        wish = await self._board.wish(self._order.name)
+        if wish is None:
+            return
+        await self._board.clear_wish(self._order.name, wish)
+        if wish == "pause":
+            self._going.clear()
+        elif wish == "resume":
+            self._going.set()
+        else:
+            self._called_off = True
+            work.cancel()
+
+    async def _end(self, work: asyncio.Task[str], beat: asyncio.Task[str], state: State, message: str) -> None:
+        """Let the work commit what it has, say the last word, and let go of the job."""
+        work.cancel()
+        beat.cancel()
+        await asyncio.wait({work, beat})
+        status = self._status(state, message)
+        self._tell(status)
+        try:
+            await self._board.post(status)
+            await self._board.leave(self._order.name, self._token)
+        except Unavailable:
+            pass  # nobody can be told; the hold ends by itself
+
+    def _state(self) -> State:
+        if not self._going.is_set():
+            return "paused"
+        return "waiting" if self._fleet.waiting_for or self._ends.waiting_for else "running"
+
+    def _status(self, state: State, message: str = "") -> JobStatus:
+        now_s = time.monotonic()
+        counts = None if self._pass is None else self._pass.counts
+        done, failed, skipped = (counts.done, counts.failed, counts.skipped) if counts else (0, 0, 0)
+        if self._pass is not None and self._pass.begun:
+            self._pace.note(now_s, done + failed + skipped)
+        total = self._total()
+        return JobStatus(
+            name=self._order.name,
+            state=state,
+            model=self._order.model,
+            source=self._order.source,
+            sink=self._order.sink,
+            rows_done=done,
+            rows_failed=failed,
+            rows_skipped=skipped,
+            rows_total=total,
+            tokens=counts.tokens if counts else 0,
+            rate_per_s=self._pace.rate_per_s(now_s),
+            left_s=self._pace.left_s(now_s, total),
+            message=message or self._ends.waiting_for or self._fleet.waiting_for,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_unix_s=self._started_unix_s,
+            updated_unix_s=time.time(),
+        )
+
+    def _total(self) -> int | None:
+        total = None if self._pass is None else self._pass.total
+        limit = self._order.limit
+        if limit is None or self._order.mode != "all":
+            return total
+        return limit if total is None else min(limit, total)

@@ -1,0 +1,255 @@
+"""How does a row travel? read → select → embed → write → commit: one pass over a source, in this order, in this file.
+
+Between reading and writing lies a queue of pieces, in the order of the source; their requests are on their way at the
+same time. Pieces are written in order, so that one position says how far the sink is. What was written since the last
+commit is embedded again when the job goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from embedmq.bulk.checkpoint import Checkpoint, Counts, State, decode, encode, proceed
+from embedmq.bulk.embedding import Embedded, embed_rows, stack
+from embedmq.bulk.errors import JobStopped, RevisionChanged
+from embedmq.bulk.failed import FailedRows
+from embedmq.bulk.order import Order
+from embedmq.bulk.patience import Patience
+from embedmq.bulk.ports import Sink, Source
+from embedmq.bulk.rate import Rate
+from embedmq.bulk.rows import Block, Flaw, Position, Row, Shape
+from embedmq.bulk.seen import Seen, latest
+from embedmq.bulk.selection import Chosen, Selection, select
+from embedmq.bulk.threads import Alone
+
+if TYPE_CHECKING:
+    from embedmq.client import Client
+
+PIECES_AHEAD = 8
+"""Blocks that may be embedded and not yet written."""
+
+
+class Piece(Struct, frozen=True):
+    """What one block became: requests under way, rows that failed before, and where the source goes on.
+
+    `after` is None where the limit of rows cut the block: the job would begin with this block again.
+    """
+
+    requests: Sequence[asyncio.Task[Embedded]]
+    flaws: Sequence[Flaw]
+    read: int
+    skipped: int
+    after: Position | None
+
+
+@dataclass(slots=True)
+class Reindex:
+    """One pass: from where the checkpoint stands to the end of the source, or to the limit.
+
+    `going` is cleared while the job is paused. `counts` are of the job so far, with what is not committed yet; `total`
+    the rows of the source where that is known.
+    """
+
+    client: Client
+    order: Order
+    source: Source
+    sink: Sink
+    shape: Shape
+    max_text_bytes: int
+    patience: Patience
+    going: asyncio.Event
+    reading: Alone = field(default_factory=lambda: Alone("source"))
+    writing: Alone = field(default_factory=lambda: Alone("sink"))
+    counts: Counts = field(default_factory=Counts)
+    total: int | None = None
+    begun: bool = False
+    """Whether the checkpoint was read, …"""
+    advanced: bool = False
+    """… and one was written."""
+    reached: Checkpoint = field(init=False)
+    """What the next commit keeps."""
+    failed: FailedRows = field(init=False)
+    _committed_s: float = 0.0
+    _uncommitted: int = 0
+    _ending: State = "done"
+
+    def __post_init__(self) -> None:
+        self.failed = FailedRows(self.order.failed, self.order.columns)
+
+    async def run(self, *, restart: bool) -> State:
+        """Returns `done`, or `limited`. Raises BulkError; what was committed stays.
+
+        `restart` forgets the checkpoint that is there.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            for alone, close in ((self.writing, self.sink.close), (self.reading, self.source.close)):
+                stack.callback(alone.stop)
+                stack.push_async_callback(alone.call, close)
+            await self.reading.call(self.source.open)
+            self.total = await self.reading.call(self.source.count)
+            await self.writing.call(self.sink.open, self.order.name, self.shape)
+            if restart:
+                await self.writing.call(self.sink.clear)
+            await self._begin()
+            if self.reached.state == "running":
+                await self._travel()
+            return self.reached.state
+
+    async def _begin(self) -> None:
+        order = self.order
+        fresh = Checkpoint(
+            definition=order.definition(),
+            revision=self.shape.revision,
+            limit=order.limit,
+            started_unix_s=time.time(),
+        )
+        kept = await self.writing.call(self.sink.load)
+        start = proceed(None if kept is None else decode(kept), fresh, order.mode)
+        if start.state == "running" and start.revision != self.shape.revision:
+            message = f"{order.model} is served in revision {self.shape.revision}, the job was begun with"
+            raise RevisionChanged(f"{message} {start.revision}: start over with --restart, into an empty sink")
+        self.counts = start.counts
+        self.reached = msgspec.structs.replace(start, limit=order.limit)
+        self.begun = True
+
+    async def _travel(self) -> None:
+        """Run the stages. Where they are ended from outside, what was written in order is committed first."""
+        self.failed.open(self.reached.failed_bytes)
+        self._committed_s = time.monotonic()
+        pieces: asyncio.Queue[Piece | None] = asyncio.Queue(PIECES_AHEAD)
+        try:
+            async with asyncio.TaskGroup() as stages:
+                stages.create_task(self._read(stages, pieces))
+                stages.create_task(self._write(pieces))
+        except BaseExceptionGroup as errors:
+            if isinstance(errors.exceptions[0], JobStopped):
+                await self._commit("running")
+            raise errors.exceptions[0] from None
+        except asyncio.CancelledError:
+            await self._commit("running")
+            raise
+        finally:
+            self.failed.close()
+
+    async def _read(self, stages: asyncio.TaskGroup, pieces: asyncio.Queue[Piece | None]) -> None:
+        """Read blocks, select their rows and send them, as many as may be in flight."""
+        room = asyncio.Semaphore(max(1, self.order.rows_in_flight // self.order.rows_per_request))
+        rate = Rate(self.order.rows_per_s)
+        left = None if self.order.limit is None else max(0, self.order.limit - self.reached.counts.done)
+        async with contextlib.aclosing(self._blocks()) as blocks:
+            async for block, rows, repeated in blocks:
+                selection = await self._select(rows)
+                chosen = selection.chosen[:left]
+                cut = len(chosen) < len(selection.chosen)
+                requests = [
+                    stages.create_task(self._embed(part, room)) async for part in self._admit(chosen, room, rate)
+                ]
+                flaws = [*block.flaws, *repeated, *selection.flaws]
+                after = None if cut else block.after
+                await pieces.put(Piece(requests, flaws, len(block.rows), selection.skipped, after))
+                left = None if left is None else left - len(chosen)
+                if left == 0:
+                    self._ending = "limited"
+                    break
+        await pieces.put(None)
+
+    async def _blocks(self) -> AsyncGenerator[tuple[Block, Sequence[tuple[Row, str]], Sequence[Flaw]]]:
+        """The blocks behind the checkpoint: of each its rows with their places, less those whose ids came before."""
+        seen = await self.reading.call(Seen)
+        blocks = self.source.read(self.reached.position)
+        try:
+            if self.source.repeats == "flaw" and self.reached.counts.read:
+                await self.reading.call(fill, seen, self.source.read(None), self.reached.counts.read)
+            while (block := await self.reading.call(next, blocks, None)) is not None:
+                if self.source.repeats == "flaw":
+                    yield block, *await self.reading.call(seen.split, block)
+                else:
+                    yield block, latest(block), ()
+        finally:
+            await self.reading.call(seen.close)
+            if isinstance(blocks, Generator):
+                await self.reading.call(blocks.close)
+
+    async def _select(self, rows: Sequence[tuple[Row, str]]) -> Selection:
+        known: Mapping[str, bytes | None] = {}
+        if self.order.mode != "all" and rows:
+            known = await self.writing.call(self.sink.hashes, [row.id for row, _ in rows])
+        return select(rows, self.order.mode, known, self.order.settings(self.shape.revision), self.max_text_bytes)
+
+    async def _admit(
+        self, chosen: Sequence[Chosen], room: asyncio.Semaphore, rate: Rate
+    ) -> AsyncIterator[Sequence[Chosen]]:
+        """The rows of one request after the other, each when it may go."""
+        for start in range(0, len(chosen), self.order.rows_per_request):
+            part = chosen[start : start + self.order.rows_per_request]
+            await self.going.wait()
+            await room.acquire()
+            await asyncio.sleep(rate.delay_s(len(part), time.monotonic()))
+            yield part
+
+    async def _embed(self, rows: Sequence[Chosen], room: asyncio.Semaphore) -> Embedded:
+        try:
+            embedded = await embed_rows(self.client, self.order, rows, self.patience)
+        finally:
+            room.release()
+        if embedded.revision not in ("", self.shape.revision):
+            message = f"{self.order.model} was {self.shape.revision or 'of no revision'} when the job began"
+            raise RevisionChanged(f"{message}, and is {embedded.revision} now: start over with --restart")
+        return embedded
+
+    async def _write(self, pieces: asyncio.Queue[Piece | None]) -> None:
+        """Give the sink what has its vectors, in order, and commit now and then; at the end for good."""
+        while (piece := await pieces.get()) is not None:
+            answers = [await request for request in piece.requests]
+            flaws = [*piece.flaws, *(flaw for answer in answers for flaw in answer.flaws)]
+            if flaws and self.order.on_error == "stop":
+                raise JobStopped(f"{flaws[0].where}: {flaws[0].message} (--on-error stop)")
+            vectors = stack([part for answer in answers for part in answer.vectors])
+            if vectors is not None:
+                await self.writing.call(self.sink.write, vectors)
+            self.failed.write(flaws)
+            done, tokens = 0 if vectors is None else len(vectors), sum(answer.tokens for answer in answers)
+            more = Counts(read=piece.read, done=done, failed=len(flaws), skipped=piece.skipped, tokens=tokens)
+            await self._reach(piece.after, more)
+        await self._commit(self._ending)
+
+    async def _reach(self, after: Position | None, more: Counts) -> None:
+        """Note that the sink has one more piece, and commit when it is time."""
+        self.counts = self.counts.plus(more)
+        if self.counts.failed > self.order.max_failures:
+            raise JobStopped(f"{self.counts.failed} rows have failed, more than --max-failures: see {self.failed.path}")
+        if after is None:
+            return
+        self.reached = msgspec.structs.replace(
+            self.reached, position=after, counts=self.counts, failed_bytes=self.failed.length_bytes
+        )
+        self._uncommitted += more.done
+        due = time.monotonic() >= self._committed_s + self.order.commit_s
+        if due or self._uncommitted >= self.order.commit_rows or not self.going.is_set():
+            await self._commit("running")
+
+    async def _commit(self, state: State) -> None:
+        """Have the sink make what was written durable, and keep the checkpoint behind it."""
+        self.failed.sync()
+        self.reached = msgspec.structs.replace(self.reached, state=state)
+        await self.writing.call(self.sink.commit, encode(self.reached))
+        self._committed_s, self._uncommitted = time.monotonic(), 0
+        self.advanced = True
+
+
+def fill(seen: Seen, blocks: Iterator[Block], rows: int) -> None:
+    """Note the ids of the first `rows` rows of a source."""
+    for block in blocks:
+        part = msgspec.structs.replace(block, rows=block.rows[:rows], places=block.places[:rows])
+        seen.split(part)
+        rows -= len(part.rows)
+        if rows == 0:
+            return

@@ -1,0 +1,46 @@
+"""What will the vectors of a bulk job be like?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedmq_schemas.limits import KIB, Limits
+
+from embedmq.bulk.order import Order
+from embedmq.bulk.rows import Shape
+
+if TYPE_CHECKING:
+    from embedmq.client import Client
+
+PROBE = "a text of this job"
+FRAME_BYTES = 4 * KIB
+"""What a request has beside its text, at most."""
+
+
+async def look(client: Client, order: Order) -> tuple[Shape, int]:
+    """Ask for one vector as every row will, which tells width and revision, and what is wrong with the options; and how
+    many bytes a text may have.
+
+    Raises the errors of `Client.embed`.
+    """
+    probe = await client.embed(
+        order.model,
+        [PROBE],
+        lane="bulk",
+        timeout_s=order.patience_s or None,
+        prompt_name=order.prompt_name,
+        prompt=order.prompt,
+        dimensions=order.dimensions,
+        dtype=order.dtype,
+        normalize=order.normalize,
+        tenant=order.tenant,
+    )
+    shape = Shape(
+        dimensions=probe.dense.shape[1],
+        dtype=order.dtype,
+        model=order.model,
+        revision=probe.revision,
+        keep=order.columns.keep,
+    )
+    served = {model.name: model.entry.limits for model in await client.models()}
+    return shape, served.get(order.model, Limits()).max_request_bytes - FRAME_BYTES

@@ -1,0 +1,35 @@
+"""How is blocking code called from a loop, always in the same thread?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Alone:
+    """One thread for one adapter: what was opened in it, is used and closed in it.
+
+    A call that is under way cannot be called off: whoever stops waiting for it waits for its end all the same, so that
+    nothing is closed under it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"embedmq-{name}")
+
+    async def call(self, work: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Run it there, after what was asked before."""
+        future = self._executor.submit(work, *args, **kwargs)
+        try:
+            return await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError:
+            await asyncio.wait({asyncio.wrap_future(future)})
+            raise
+
+    def stop(self) -> None:
+        """End the thread after its last call."""
+        self._executor.shutdown(wait=False)
