@@ -26,12 +26,12 @@ PASSING = frozenset({"model_unavailable", "quota_exceeded", "deadline_exceeded",
 
 
 class Embedded(Struct, frozen=True):
-    """Rows with their vectors, rows that failed, and by which revision they were computed; "" where none was."""
+    """Rows with their vectors, rows that failed, and by which revision they were computed; None where none was."""
 
     vectors: Sequence[Vectors]
     flaws: Sequence[Flaw]
     tokens: int
-    revision: str
+    revision: str | None
 
 
 async def embed_rows(client: Client, order: Order, rows: Sequence[Chosen], patience: Patience) -> Embedded:
@@ -52,7 +52,7 @@ async def embed_rows(client: Client, order: Order, rows: Sequence[Chosen], patie
             if error.retryable or error.code in PASSING:
                 await patience.wait(error)
             elif len(rows) == 1:
-                return Embedded((), [_flaw(rows[0], error.code, str(error))], 0, "")
+                return Embedded((), [_flaw(rows[0], error.code, str(error))], 0, None)
             else:
                 middle = len(rows) // 2
                 first = await embed_rows(client, order, rows[:middle], patience)
@@ -110,7 +110,7 @@ def _joined(first: Embedded, second: Embedded) -> Embedded:
         [*first.vectors, *second.vectors],
         [*first.flaws, *second.flaws],
         first.tokens + second.tokens,
-        first.revision or second.revision,
+        second.revision if first.revision is None else first.revision,
     )
 
 

@@ -114,8 +114,8 @@ class Reindex:
         kept = await self.writing.call(self.sink.load)
         start = proceed(None if kept is None else decode(kept), fresh, order.mode)
         if start.state == "running" and start.revision != self.shape.revision:
-            message = f"{order.model} is served in revision {self.shape.revision}, the job was begun with"
-            raise RevisionChanged(f"{message} {start.revision}: start over with --restart, into an empty sink")
+            message = f"{order.model} is served in revision {self.shape.revision!r}, the job was begun with"
+            raise RevisionChanged(f"{message} {start.revision!r}: start over with --restart, into an empty sink")
         self.counts = start.counts
         self.reached = msgspec.structs.replace(start, limit=order.limit)
         self.begun = True
@@ -200,14 +200,14 @@ class Reindex:
             embedded = await embed_rows(self.client, self.order, rows, self.patience)
         finally:
             room.release()
-        if embedded.revision not in ("", self.shape.revision):
-            message = f"{self.order.model} was {self.shape.revision or 'of no revision'} when the job began"
-            raise RevisionChanged(f"{message}, and is {embedded.revision} now: start over with --restart")
+        if embedded.revision not in (None, self.shape.revision):
+            message = f"{self.order.model} was revision {self.shape.revision!r} when the job began"
+            raise RevisionChanged(f"{message}, and is {embedded.revision!r} now: start over with --restart")
         return embedded
 
     async def _write(self, pieces: asyncio.Queue[Piece | None]) -> None:
         """Give the sink what has its vectors, in order, and commit now and then; at the end for good."""
-        while (piece := await pieces.get()) is not None:
+        while (piece := await self._next(pieces)) is not None:
             answers = [await request for request in piece.requests]
             flaws = [*piece.flaws, *(flaw for answer in answers for flaw in answer.flaws)]
             if flaws and self.order.on_error == "stop":
@@ -221,6 +221,16 @@ class Reindex:
             await self._reach(piece.after, more)
         await self._commit(self._ending)
 
+    async def _next(self, pieces: asyncio.Queue[Piece | None]) -> Piece | None:
+        """The next piece. While none comes (a pause, something away), what has been written is committed."""
+        while self._uncommitted:
+            try:
+                async with asyncio.timeout(self.order.commit_s):
+                    return await pieces.get()
+            except TimeoutError:
+                await self._commit("running")
+        return await pieces.get()
+
     async def _reach(self, after: Position | None, more: Counts) -> None:
         """Note that the sink has one more piece, and commit when it is time."""
         self.counts = self.counts.plus(more)
@@ -233,7 +243,7 @@ class Reindex:
         )
         self._uncommitted += more.done
         due = time.monotonic() >= self._committed_s + self.order.commit_s
-        if due or self._uncommitted >= self.order.commit_rows or not self.going.is_set():
+        if due or self._uncommitted >= self.order.commit_rows:
             await self._commit("running")
 
     async def _commit(self, state: State) -> None:
