@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from embedmq_schemas.codec import read_with
 from embedmq_schemas.connection import REDACTED
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 State = Literal["running", "paused", "waiting", "done", "failed", "cancelled", "interrupted"]
 """`waiting`: for a source, a sink or the fleet that is away. `interrupted`: ended by Ctrl-C or a kill; the same command
@@ -18,6 +18,7 @@ LIVE: Final[frozenset[State]] = frozenset({"running", "paused", "waiting"})
 """States that want a process."""
 Wish = Literal["pause", "resume", "cancel"]
 WISHES: Final[tuple[Wish, ...]] = ("pause", "resume", "cancel")
+UnixS = Annotated[float, Meta(ge=0, le=1e11)]
 
 
 class JobStatus(Struct, frozen=True, kw_only=True):
@@ -45,9 +46,9 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     """What it waits for, or why it ended."""
     host: str = ""
     pid: int = 0
-    started_unix_s: float = 0.0
+    started_unix_s: UnixS = 0.0
     """When this run began."""
-    updated_unix_s: float = 0.0
+    updated_unix_s: UnixS = 0.0
 
     def __post_init__(self) -> None:
         for field in ("source", "sink"):
@@ -62,7 +63,7 @@ class JobStatus(Struct, frozen=True, kw_only=True):
 _STATUS: Final = msgspec.json.Decoder(JobStatus)
 _JSON: Final = msgspec.json.Encoder()
 
-_PASSWORD: Final = re.compile(r"(://[^:/?#@\[]*):(?:[^?]*|(?!\d*(?:[/?#,]|$)).*)@")
+_PASSWORD: Final = re.compile(r"(://[^:/?#@\[]*):(?:[^?]*|(?!\d*(?:[/?#,]|$)).*)@", re.DOTALL)
 """From the user to the last `@` of the address; one that stands after a `?` counts where what follows the colon is no
 port, since then the password has a `?` itself.
 """

@@ -51,12 +51,8 @@ def show(
     """With `json` a status on each line of standard output, about every `LINE_PERIOD_S`; else on `stream` (standard
     error) a bar where it is a terminal, and where it is none a line at the beginning and one at the end.
     """
-    stream = sys.stderr if stream is None else stream
-    progress: Progress
-    if json:
-        progress = Lines(stream, clock)
-    else:
-        progress = Bar(stream, clock) if stream.isatty() else Ends(stream)
+    out: TextIO = stream or sys.stderr
+    progress: Progress = Lines(out, clock) if json else Bar(out, clock) if out.isatty() else Ends(out)
     try:
         yield progress
     finally:
