@@ -18,13 +18,13 @@ from embedmq.outcome import error_of, error_of_item
 from embedmq.parts import ask_embed
 from embedmq.requests import DENSE, EmbedOptions, ScoreOptions, build_embed, build_score, check_fits, encode
 from embedmq.scores import Scores, read_scores
-from embedmq.started import Started
+from embedmq.streaming import Streaming
 from embedmq.validation import Items, check_address
 
 OnError = Literal["raise", "return"]
 
 
-class Client(Started):
+class Client(Streaming):
     """Asks for vectors through Kafka and gets them through Redis.
 
         async with Client(kafka="127.0.0.1:9092", redis="redis://127.0.0.1:6379") as mq:
@@ -84,7 +84,9 @@ class Client(Started):
             meta=meta,
             item_ids=item_ids,
         )
-        embeddings = await ask_embed(session, route, request, session.due(model, lane, timeout_s))
+        due = session.due(model, lane, timeout_s)
+        in_company = id is None and meta is None and item_ids is None
+        embeddings = await ask_embed(session, route, request, due, in_company=in_company)
         if embeddings.failures and on_error == "raise":
             raise error_of_item(embeddings.id, embeddings.failures)
         return embeddings

@@ -10,6 +10,7 @@ from embedmq_schemas.names import is_id
 from embedmq_schemas.requests import Embed
 from embedmq_schemas.results import Embedded, Failed, Result
 
+from embedmq.coalesce import can_share, weigh
 from embedmq.cutting import cut, cut_again
 from embedmq.embeddings import Embeddings
 from embedmq.errors import InvalidRequest, RequestFailed
@@ -25,12 +26,19 @@ FATAL = frozenset({"deadline_exceeded", "cancelled"})
 """Codes of a part that end the whole call."""
 
 
-async def ask_embed(session: Session, route: Route, request: Embed, due: float) -> Embeddings:
-    """Ask for vectors of any number of items: by one record if they fit."""
-    value, count, limits = encode(request), len(request.items), route.limits
-    if count > limits.max_items or len(value) > limits.max_request_bytes:
-        return await _in_parts(session, route, request, due)
-    answer = read(await session.ask(route, request, value, count, due), count)
+async def ask_embed(
+    session: Session, route: Route, request: Embed, due: float, *, in_company: bool = False
+) -> Embeddings:
+    """Ask for vectors of any number of items: by one record if they fit, maybe `in_company` of other calls."""
+    count, limits = len(request.items), route.limits
+    if in_company and can_share(request, size_bytes := weigh(request.items), limits):
+        result = await session.ask_in_company(route, request, size_bytes, due)
+    else:
+        value = encode(request)
+        if count > limits.max_items or len(value) > limits.max_request_bytes:
+            return await _in_parts(session, route, request, due)
+        result = await session.ask(route, request, value, count, due)
+    answer = read(result, count)
     if isinstance(answer, Failed):
         return await _again(session, route, request, answer, due)
     return answer

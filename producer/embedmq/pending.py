@@ -27,7 +27,8 @@ class Call(Struct):
     due: float
     whole: str
     topic: str
-    record: Record
+    record: Record | None = None
+    """None while it shares the record of another."""
     again: Record | None = None
     """The record that was sent the second time."""
 
@@ -80,18 +81,19 @@ class Pending:
 
     def unanswered(self) -> list[Call]:
         """What Kafka has, in the order in which it was sent, and has no answer yet."""
-        return [call for call in self._calls.values() if call.record.accepted and not call.future.done()]
+        calls = self._calls.values()
+        return [call for call in calls if call.record and call.record.accepted and not call.future.done()]
 
     def cancel(self, whole: str) -> dict[str, float] | None:
         """End the call of that id, and every part of it, with RequestCancelled. None when nothing of it waits, else the
         ids that were sent, and until when they are wanted.
         """
-        sent = {id: call for id, call in self._calls.items() if call.whole == whole and not call.future.done()}
+        calls = {id: call for id, call in self._calls.items() if call.whole == whole and not call.future.done()}
         turns = [turn for turn, of in self._queued.values() if of == whole and not turn.done()]
-        waiting: list[_Wait] = [*(call.future for call in sent.values()), *turns]
+        waiting: list[_Wait] = [*(call.future for call in calls.values()), *turns]
         for future in waiting:
             future.set_exception(RequestCancelled(f"request {whole} was cancelled"))
-        return {id: call.due for id, call in sent.items()} if sent or turns else None
+        return {id: call.due for id, call in calls.items() if call.record} if waiting else None
 
     def fail_all(self, error: Callable[[str], EmbedMQError]) -> None:
         """End every wait with the error made for its id."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
+from math import inf
 
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
@@ -18,8 +19,8 @@ from msgspec import Struct
 from embedmq.errors import EmbedMQError, InvalidRequest, RequestCancelled, Unavailable
 from embedmq.kafka import Kafka, explain
 
-SPREAD_RECORDS = 64
-"""Keyless records that go to one partition before the next one has its turn."""
+SPREAD_ITEMS = 64
+"""Items of keyless records that go to one partition before the next one has its turn."""
 KEYS_REMEMBERED = 4_096
 CLOSED = "the client was closed"
 
@@ -36,25 +37,48 @@ class Record(Struct):
     value: bytes
     headers: Headers
     future: asyncio.Future[Result] | asyncio.Future[None]
+    items: int = 1
     confirm: bool = False
     again: bool = False
     accepted: bool = False
     """Whether Kafka has it."""
     refused: bool = False
     """Whether one that is sent again was not taken, as far as is known here."""
+    due: float = inf
+    """The loop's time until which Kafka may take it; set when it is put."""
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether Kafka has yet to say something of it that somebody wants to know."""
+        return not (self.accepted or self.refused or self.future.done())
 
 
 class _Outbox:
-    """What waits to be sent to one partition."""
+    """What one partition has yet to take: `records` wait to be sent, `owed` are those and what is on its way."""
 
-    __slots__ = ("partition", "records", "sending", "task", "topic")
+    __slots__ = ("items", "owed", "partition", "records", "task", "timer", "topic")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
         self.partition = partition
         self.records: deque[Record] = deque()
-        self.sending: list[Record] = []
+        self.owed: deque[Record] = deque()
+        self.items = 0
+        """How many items have come since the last batch was filled."""
         self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def take(self, due: float) -> list[Record]:
+        """Take out what waits to be sent and is due by then: time limits are all the same, so the oldest."""
+        taken: list[Record] = []
+        while self.records and self.records[0].due <= due:
+            taken.append(self.records.popleft())
+        return taken
+
+    def settle(self) -> None:
+        """Forget what Kafka has answered."""
+        while self.owed and not self.owed[0].is_owed:
+            self.owed.popleft()
 
 
 class _Spread(Struct):
@@ -98,12 +122,17 @@ class Publisher:
         spread = self._spreads[topic]
         if record.key is None:
             outbox = spread.outboxes[spread.turn]
-            if not outbox.records or len(outbox.records) >= SPREAD_RECORDS:
+            if not outbox.records or outbox.items >= SPREAD_ITEMS:
                 spread.turn = (spread.turn + 1) % len(spread.outboxes)
                 outbox = spread.outboxes[spread.turn]
         else:
             outbox = spread.outboxes[(self._hash(record.key) & 0x7FFFFFFF) % len(spread.outboxes)]
+        record.due = self._loop.time() + self._timeout_s
         outbox.records.append(record)
+        outbox.owed.append(record)
+        outbox.items += record.items
+        if outbox.timer is None:
+            outbox.timer = self._loop.call_at(record.due, self._ring, outbox)
         if outbox.task is None:
             outbox.task = self._loop.create_task(self._drain(outbox))
 
@@ -117,7 +146,9 @@ class Publisher:
             await asyncio.wait(tasks)
         for spread in self._spreads.values():
             for box in spread.outboxes:
-                _fail([*box.sending, *box.records], RequestCancelled(CLOSED))
+                if box.timer is not None:
+                    box.timer.cancel()
+                _fail(box.owed, RequestCancelled(CLOSED))
                 box.records.clear()
 
     async def _drain(self, outbox: _Outbox) -> None:
@@ -128,10 +159,12 @@ class Publisher:
             outbox.task = None
 
     async def _send(self, outbox: _Outbox) -> None:
-        """Give Kafka one batch; returns when it is queued there, which is when the partition's last one has gone."""
-        topic = outbox.topic
-        sent = outbox.sending = []
-        timer = self._loop.call_later(self._timeout_s, self._give_up, outbox, sent)
+        """Give Kafka one batch; returns when it is queued there, which is when the partition's last one has gone.
+
+        What it meets is the end of what waited when it began; what came since has a try of its own.
+        """
+        topic, sent = outbox.topic, list[Record]()
+        waiting = self._loop.time() + self._timeout_s
         try:
             producer = await self._kafka.producer()
             if outbox.partition not in self._kafka.partitions(topic):
@@ -145,42 +178,46 @@ class Publisher:
                         break
                     sent.append(record)
                 outbox.records.popleft()
+            outbox.items = 0
             if not sent:
-                timer.cancel()
                 return
             batch.close()
             acknowledged = await producer.send_batch(batch, topic, partition=outbox.partition)
         except (EmbedMQError, KafkaError) as error:
-            timer.cancel()
-            _fail([*sent, *outbox.records], explain(error, topic))
-            outbox.records.clear()
+            _fail([*sent, *outbox.take(waiting)], explain(error, topic))
         else:
-            acknowledged.add_done_callback(partial(self._acknowledge, topic, sent, timer))
+            acknowledged.add_done_callback(partial(self._acknowledge, outbox, sent))
 
-    def _acknowledge(
-        self, topic: str, sent: Sequence[Record], timer: asyncio.TimerHandle, done: asyncio.Future[RecordMetadata]
-    ) -> None:
-        timer.cancel()
+    def _acknowledge(self, outbox: _Outbox, sent: Sequence[Record], done: asyncio.Future[RecordMetadata]) -> None:
         error = None if done.cancelled() else done.exception()
         if error is not None:
             self._kafka.refused()
-            _fail(sent, explain(error, topic))
-            return
-        for record in sent:
-            record.accepted = True
-            if record.confirm and not record.future.done():
-                record.future.set_result(None)  # type: ignore[arg-type]  # `confirm` goes with a Future[None]
+            _fail(sent, explain(error, outbox.topic))
+        else:
+            for record in sent:
+                record.accepted = True
+                if record.confirm and not record.future.done():
+                    record.future.set_result(None)  # type: ignore[arg-type]  # `confirm` goes with a Future[None]
+        outbox.settle()
 
-    def _give_up(self, outbox: _Outbox, sent: Sequence[Record]) -> None:
+    def _ring(self, outbox: _Outbox) -> None:
+        """Give up what Kafka has not taken in time."""
+        now = self._loop.time()
+        outbox.settle()
+        overdue: list[Record] = []
+        while outbox.owed and outbox.owed[0].due <= now:
+            overdue.append(outbox.owed.popleft())
         message = f"Kafka did not acknowledge a request to {outbox.topic} within {self._timeout_s:g} s"
-        _fail([*sent, *outbox.records], Unavailable(f"{message}; it may still take it when it is back"))
-        outbox.records.clear()
+        _fail(overdue, Unavailable(f"{message}; it may still take it when it is back"))
+        outbox.take(now)
+        outbox.settle()
+        outbox.timer = self._loop.call_at(outbox.owed[0].due, self._ring, outbox) if outbox.owed else None
 
 
-def _fail(records: Sequence[Record], error: EmbedMQError) -> None:
+def _fail(records: Iterable[Record], error: EmbedMQError) -> None:
     left = 0
     for record in records:
-        if record.future.done():
+        if not record.is_owed:
             continue
         if record.again:
             record.refused = True

@@ -7,7 +7,7 @@ from typing import Final
 
 from embedmq_schemas import headers as h
 from embedmq_schemas.codec import CONTENT_TYPES
-from embedmq_schemas.requests import Embed, Request, Score
+from embedmq_schemas.requests import Embed, Request, Score, count_items
 from embedmq_schemas.results import Result
 
 from embedmq.publisher import Record
@@ -33,11 +33,11 @@ class Records:
 
     def awaited(self, route: Route, request: Request, value: bytes, future: asyncio.Future[Result]) -> Record:
         """A record whose answer is waited for."""
-        return Record(_key(route, request), value, self._head(request), future)
+        return Record(_key(route, request), value, self._head(request), future, count_items(request))
 
     def confirmed(self, route: Route, request: Request, value: bytes, future: asyncio.Future[None]) -> Record:
         """A record of which only Kafka's acknowledgement is waited for."""
-        return Record(_key(route, request), value, self._head(request), future, confirm=True)
+        return Record(_key(route, request), value, self._head(request), future, count_items(request), confirm=True)
 
     def _head(self, request: Request) -> list[tuple[str, bytes]]:
         headers = [*self._headers[type(request)], (h.CE_ID, (request.id or "").encode())]

@@ -54,7 +54,7 @@ class Resend:
         try:
             for call in owed:
                 on_its_way = call.again is not None and not call.again.refused
-                if on_its_way or not _is_open(call):
+                if call.record is None or on_its_way or not _is_open(call):
                     continue
                 call.again = replace(call.record, again=True, accepted=False)
                 self._publisher.put(call.topic, call.again)

@@ -10,7 +10,7 @@ from itertools import count
 from math import inf
 
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import Lane, Request, StreamReply
+from embedmq_schemas.requests import Embed, Lane, Request, StreamReply
 from embedmq_schemas.results import Result
 
 from embedmq.cancel import Cancel, Cancelled
@@ -19,13 +19,14 @@ from embedmq.fleet import Fleet
 from embedmq.kafka import Kafka
 from embedmq.kept import Kept
 from embedmq.pending import Call, Pending
-from embedmq.publisher import Publisher
+from embedmq.publisher import Publisher, Record
 from embedmq.records import Records
 from embedmq.reply_stream import ReplyStream
 from embedmq.resend import Resend
 from embedmq.room import Room
 from embedmq.routes import Route, Routes
 from embedmq.settings import Setup
+from embedmq.sharing import Rider, Sharing
 from embedmq.store import Store
 from embedmq.validation import check_place
 
@@ -57,6 +58,7 @@ class Session:
             self.kept = Kept(self.store, self.names)
             self.cancelling = Cancel(self.store, self.names)
         self.routes = Routes(self.names, self.publisher, self.store)
+        self.sharing = Sharing(self.pending, self.records, self.next_id, self._put, self._unwanted)
         self._numbers = count(1)
         self._started = False
 
@@ -153,14 +155,35 @@ class Session:
             record = self.records.awaited(route, request, value, future)
             self.pending.add(id, Call(future, due, whole or id, route.topic, record))
             try:
-                self.publisher.put(route.topic, record)
+                self._put(route.topic, record)
                 return await future
             except asyncio.CancelledError:
-                if self.cancelling is not None:
-                    self.cancelling.mark_soon(id, due)
+                self._unwanted(id, due)
                 raise
             finally:
                 self.pending.remove(id)
+        finally:
+            self.room.give_back(items)
+
+    async def ask_in_company(self, route: Route, request: Embed, size_bytes: int, due: float) -> Result:
+        """As `ask`, by a record that it may share with other calls of this moment."""
+        id, items = request.id or "", len(request.items)
+        if not self.room.take(items):
+            await self._wait_for_room(items, due, id, id)
+        try:
+            future: asyncio.Future[Result] = self.loop.create_future()
+            rider = Rider(future, due, id, route.topic, route=route, request=request, size_bytes=size_bytes)
+            self.pending.add(id, rider)
+            self.sharing.board(rider)
+            try:
+                return await future
+            except asyncio.CancelledError:
+                if rider.record is not None:
+                    self._unwanted(id, due)
+                raise
+            finally:
+                self.pending.remove(id)
+                self.sharing.leave(rider)
         finally:
             self.room.give_back(items)
 
@@ -187,6 +210,13 @@ class Session:
             self.cancelling.mark_soon(part, due)
         await self.cancelling.told()
         return "cancelled"
+
+    def _put(self, topic: str, record: Record) -> None:
+        self.publisher.put(topic, record)
+
+    def _unwanted(self, id: str, due: float) -> None:
+        if self.cancelling is not None:
+            self.cancelling.mark_soon(id, due)
 
     async def _wait_for_room(self, items: int, due: float, id: str, whole: str) -> None:
         turn = self.pending.queue(id, whole)
