@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embedmq.testing.calls import Call
 from embedmq.testing.client import FakeClient, FakeSyncClient
-from embedmq.testing.fleet import FakeFleet, Published
+from embedmq.testing.fleet import FakeFleet, PublishedRequest
 from embedmq.testing.model import FakeModel
 
-__all__ = ["Call", "FakeClient", "FakeFleet", "FakeModel", "FakeSyncClient", "Published"]
+__all__ = ["Call", "FakeClient", "FakeFleet", "FakeModel", "FakeSyncClient", "PublishedRequest"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Protocol, TypeVar, cast
@@ -21,6 +22,7 @@ class Call(Struct, frozen=True):
     method: str
     model: str | None
     items: object
+    """Texts or documents, of `map` and `publish_all` whatever gives them; None where there are none."""
     options: Mapping[str, object]
     """Every other argument that was given, by its name."""
 
@@ -48,7 +50,8 @@ def _noted(method: Callable[..., object]) -> Callable[..., object]:
     @wraps(method)
     def call(self: _Noting, /, *args: object, **kwargs: object) -> object:
         given = dict(signature.bind(self, *args, **kwargs).arguments)
-        self.calls.append(_read(method.__name__, given))
+        if sys._getframe(1).f_globals.get("__name__") != method.__module__:  # the client's methods use each other
+            self.calls.append(_read(method.__name__, given))
         return method(self, *args, **kwargs)
 
     return call

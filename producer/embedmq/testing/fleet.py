@@ -30,7 +30,7 @@ Reply = Embeddings | Scores | Failed
 """What `embedmq.replies` gives."""
 
 
-class Published(Struct, frozen=True):
+class PublishedRequest(Struct, frozen=True):
     """A request that was left on a topic without waiting for its answer."""
 
     topic: str
@@ -57,7 +57,7 @@ class FakeFleet:
                 raise ValueError(f"models: {name!r} is no model's name: lower-case letters, digits and dashes")
         self.memory = Memory(clock)
         self.calls: list[Call] = []
-        self.published: list[Published] = []
+        self.published: list[PublishedRequest] = []
         self.replies: dict[str, list[Reply]] = {}
         self._faults: list[Fault] = []
         self._holding: set[str | None] = set()
@@ -142,7 +142,7 @@ class FakeFleet:
                 fault.use()
                 raise type(fault.error)(*fault.error.args)
             if left:
-                self.published.append(Published(topic, request))
+                self.published.append(PublishedRequest(topic, request))
             if self._holding & {None, request.model}:
                 self._held.append((request, names))
                 self._changed.notify_all()

@@ -9,7 +9,7 @@ from embedmq_schemas.requests import Item, Request
 
 from embedmq.errors import EmbedMQError
 from embedmq.testing.calls import Call
-from embedmq.testing.fleet import FakeFleet, Published, Reply
+from embedmq.testing.fleet import FakeFleet, PublishedRequest, Reply
 
 
 class Scripted:
@@ -23,7 +23,7 @@ class Scripted:
         return self.fleet.calls
 
     @property
-    def published(self) -> list[Published]:
+    def published(self) -> list[PublishedRequest]:
         """Every request that `submit`, `publish` or `publish_all` left, in order, and its topic."""
         return self.fleet.published
 
