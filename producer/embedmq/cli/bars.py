@@ -19,6 +19,7 @@ REDRAW_S: Final = 0.1
 LINE_PERIOD_S: Final = 1.0
 MESSAGE_CHARACTERS: Final = 60
 """Of a job's message, on its bar."""
+USUAL_COLUMNS: Final = 80
 COUNTED: Final = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} rows{postfix}"
 UNCOUNTED: Final = "{desc} {n_fmt} rows{postfix}"
 COLOURS: Final[dict[State, str]] = {
@@ -124,8 +125,15 @@ class Bar:
 
     def _draw(self, status: JobStatus) -> None:
         if self._bar is None:
-            self._bar = tqdm(file=self._stream, dynamic_ncols=True, bar_format=UNCOUNTED, initial=status.rows)
+            self._bar = tqdm(
+                file=self._stream,
+                ncols=width(self._stream),
+                bar_format=UNCOUNTED,
+                desc=clean(status.name),
+                initial=status.rows,
+            )
         bar, total = self._bar, status.rows_total
+        bar.ncols = width(self._stream)
         bar.n = status.rows
         bar.total = None if total is None else max(total, status.rows)
         bar.bar_format = COUNTED if bar.total else UNCOUNTED
@@ -133,6 +141,13 @@ class Bar:
         bar.postfix = ", ".join(facts(status))
         bar.colour = COLOURS.get(status.state) if self._coloured else None
         bar.refresh()
+
+
+def width(stream: TextIO) -> int:
+    """How many columns a line may take: one less than there are, and a usual number where a terminal says it has none,
+    with which tqdm would never come to an end.
+    """
+    return (os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS) - 1
 
 
 class Rhythm:
