@@ -21,6 +21,10 @@ class EmbedMQError(Exception):
     """Everything that this package raises for reasons of its own."""
 
     retryable: bool = False
+    index: int | None = None
+    """Of one item of `map`: its number in the input, from 0, …"""
+    item_id: str | None = None
+    """… and its id, if it came with one."""
 
 
 class InvalidRequest(EmbedMQError):

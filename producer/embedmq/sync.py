@@ -6,14 +6,20 @@ import asyncio
 import inspect
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent import futures
 from functools import update_wrapper
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from embedmq.client import Client
+from embedmq.crossing import cross, cross_once
+from embedmq.embeddings import Embedding
+from embedmq.errors import EmbedMQError
+from embedmq.map_items import MapOptions, Mapped
+from embedmq.publish_all import PublishAllOptions, Published
 from embedmq.settings import Settings
+from embedmq.source import Source
 
 NOT_STARTED = "this client is not started: use it inside `with client:`"
 END_TIMEOUT_S = 2.0
@@ -83,6 +89,31 @@ class SyncClient:
     cancel = _waiting(Client.cancel)
     models = _waiting(Client.models)
 
+    @overload
+    def map(
+        self, model: str, items: Source, *, return_exceptions: Literal[False] = False, **options: Unpack[MapOptions]
+    ) -> Generator[Embedding, None, None]: ...
+    @overload
+    def map(
+        self, model: str, items: Source, *, return_exceptions: bool, **options: Unpack[MapOptions]
+    ) -> Generator[Embedding | EmbedMQError, None, None]: ...
+    def map(
+        self, model: str, items: Source, *, return_exceptions: bool = False, **options: Unpack[MapOptions]
+    ) -> Generator[Embedding, None, None] | Generator[Embedding | EmbedMQError, None, None]:
+        """As `Client.map`, a generator. A synchronous source is asked in the thread that asks for vectors, while it
+        does: while the source blocks, vectors that have arrived wait, and while the thread is busy, nothing more is
+        sent. Closing the generator, or an exception in the thread, cancels the rest.
+        """
+
+        def begin(source: Source) -> Mapped[Embedding | EmbedMQError]:
+            return self._client.map(model, source, return_exceptions=return_exceptions, **options)
+
+        return cross(self._start, begin, items)
+
+    def publish_all(self, model: str, items: Source, **options: Unpack[PublishAllOptions]) -> Published:
+        """As `Client.publish_all`; a synchronous source is asked in this thread."""
+        return cross_once(self._start, lambda source: self._client.publish_all(model, source, **options), items)
+
     def _wait(self, work: Coroutine[object, object, _R]) -> _R:
         try:
             runner = self._runner
@@ -92,6 +123,13 @@ class SyncClient:
         finally:
             if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
                 work.close()  # it never began
+
+    def _start(self, work: Coroutine[object, object, _R]) -> futures.Future[_R]:
+        runner = self._runner
+        if runner is None:
+            work.close()
+            raise RuntimeError(NOT_STARTED)
+        return runner.start(work)
 
     def _stop(self) -> None:
         runner, self._runner = self._runner, None
@@ -112,21 +150,27 @@ class _Runner:
         self._thread.start()
 
     def run(self, work: Coroutine[object, object, _R]) -> _R:
-        if os.getpid() != self._pid:
-            raise RuntimeError("this client belongs to another process (it was forked): start one of its own here")
-        with self._lock:
-            if self._stopped:
-                raise RuntimeError(NOT_STARTED)
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-            self._calls.add(future)
+        future = self.start(work)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
-        finally:
+
+    def start(self, work: Coroutine[object, object, _R]) -> futures.Future[_R]:
+        try:
+            if os.getpid() != self._pid:
+                raise RuntimeError("this client belongs to another process (it was forked): start one of its own here")
             with self._lock:
-                self._calls.discard(future)
+                if self._stopped:
+                    raise RuntimeError(NOT_STARTED)
+                future = asyncio.run_coroutine_threadsafe(work, self._loop)
+                self._calls.add(future)
+        except RuntimeError:
+            work.close()
+            raise
+        future.add_done_callback(self._done)
+        return future
 
     def stop(self) -> None:
         """Once the loop has ended nothing would end a call: each is given time to, then cancelled."""
@@ -136,6 +180,11 @@ class _Runner:
         _, left = futures.wait(left, END_TIMEOUT_S)
         for call in left:
             call.cancel()
+        asyncio.run_coroutine_threadsafe(self._loop.shutdown_asyncgens(), self._loop).result()  # maps that were left
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _done(self, call: futures.Future[Any]) -> None:
+        with self._lock:
+            self._calls.discard(call)

@@ -30,7 +30,7 @@ def read_items(items: object) -> list[Item]:
     if isinstance(items[0], Integral):
         one: Item = _tokens(items, "items")
         return [one]
-    return [item if type(item) is str else _item(item, f"items[{i}]") for i, item in enumerate(items)]
+    return [item if type(item) is str else read_item(item, f"items[{i}]") for i, item in enumerate(items)]
 
 
 def read_texts(texts: object) -> list[str]:
@@ -118,7 +118,8 @@ def refuse_unencodable(texts: Mapping[str, object], cause: UnicodeEncodeError) -
     raise InvalidRequest(f"a text that UTF-8 cannot write: {cause.reason}") from None
 
 
-def _item(item: object, place: str) -> Item:
+def read_item(item: object, place: str) -> Item:
+    """One item as the wire has it; raises InvalidRequest naming its `place`."""
     if isinstance(item, str):
         return str(item)
     if not _is_sequence(item):

@@ -1,0 +1,101 @@
+"""How does a thread hand a source's entries to the event loop, slice by slice?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from queue import SimpleQueue
+
+from msgspec import Struct
+
+from embedmq.packing import Entry, record_items
+from embedmq.source import SLICE_S, close
+
+WANTED = "wanted"
+"""The word that says that a slice is."""
+
+
+class Slice(Struct, frozen=True):
+    """What a source gave at once; `last` when there is no more, because of `error` if there is one."""
+
+    entries: Sequence[Entry]
+    last: bool = False
+    error: Exception | None = None
+
+
+class Feed:
+    """An async iterable on the loop whose entries a thread hands over, a slice at a time, when it is told to."""
+
+    def __init__(self, words: SimpleQueue[object]) -> None:
+        """`words` gets WANTED when a slice is wanted."""
+        self._words = words
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wanted: asyncio.Future[Slice] | None = None
+
+    async def __aiter__(self) -> AsyncGenerator[Entry, None]:
+        while True:
+            self._loop = asyncio.get_running_loop()
+            self._wanted = self._loop.create_future()
+            self._words.put(WANTED)
+            given = await self._wanted
+            for entry in given.entries:
+                yield entry
+            if given.error is not None:
+                raise given.error
+            if given.last:
+                return
+
+    def give(self, given: Slice) -> None:
+        """Hand over what was wanted; from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._take, given)
+
+    def _take(self, given: Slice) -> None:
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(given)
+
+
+class Tap:
+    """The source, in the thread of its consumer."""
+
+    def __init__(self, entries: Iterator[Entry], feed: Feed, max_in_flight: int) -> None:
+        self._entries = entries
+        self._feed = feed
+        self._most = record_items(max_in_flight)
+        self._room = max_in_flight
+        self.wanted = False
+        """Whether the loop waits for it."""
+        self.patience_s = 0.0
+        """How long answers are waited for before it is asked: as long as it made us wait the last time."""
+
+    def open(self) -> None:
+        """Hand over what the source gives at once and there is room for."""
+        self.wanted = False
+        began = time.monotonic()
+        given = self._slice(min(self._most, self._room), began + SLICE_S)
+        took_s = time.monotonic() - began
+        self.patience_s = took_s if took_s >= SLICE_S else 0.0
+        self._room -= len(given.entries)
+        self._feed.give(given)
+
+    def give_back(self, items: int) -> None:
+        """The consumer is done with as many items."""
+        self._room += items
+
+    def close(self) -> None:
+        """Close the source."""
+        close(self._entries)
+
+    def _slice(self, most: int, until: float) -> Slice:
+        entries: list[Entry] = []
+        try:
+            while len(entries) < most:
+                entries.append(next(self._entries))
+                if time.monotonic() >= until:
+                    break
+        except StopIteration:
+            return Slice(entries, last=True)
+        except Exception as error:  # whatever a source may raise comes out after what it gave before
+            return Slice(entries, last=True, error=error)
+        return Slice(entries)
