@@ -108,6 +108,10 @@ class Names:
         """The catalogue entry of one model."""
         return f"{self.prefix}:model:{model}"
 
+    def cached(self, place: int) -> str:
+        """One place of the content cache: whatever was put there last."""
+        return f"{self.prefix}:cache:{place}"
+
     def worker(self, worker: str) -> str:
         """The status of one worker."""
         return f"{self.prefix}:worker:{worker}"

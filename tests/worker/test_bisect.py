@@ -13,7 +13,7 @@ from embedmq_worker.answer import answer
 from embedmq_worker.bisect import Relief, encode_parts, prepare_jobs
 from embedmq_worker.device import Device
 from embedmq_worker.engine.null import NullEngine
-from embedmq_worker.engine.seam import Ask, Done, Engine, ModelFacts, Prepared, Slice
+from embedmq_worker.engine.seam import Ask, Done, Encoded, Engine, ModelFacts, Prepared, Slice
 from embedmq_worker.errors import DeviceLost, OutOfMemory
 from embedmq_worker.jobs import Job, Part
 from embedmq_worker.plan import grave
@@ -126,10 +126,14 @@ def device(threads: Executor) -> Iterator[Device]:
         yield Device(threads, collector)
 
 
+def nobody(part: Part, vectors: Encoded) -> None:
+    """Nobody else wants what is computed."""
+
+
 async def encode(device: Device, engine: Engine, parts: Sequence[Part], relief: Relief | None = None) -> int:
     """Compute a batch; how often it was said that the device can be given another."""
     said: list[None] = []
-    await encode_parts(device, engine, parts, relief or Evictions().relief, lambda: said.append(None))
+    await encode_parts(device, engine, parts, relief or Evictions().relief, lambda: said.append(None), nobody)
     return len(said)
 
 
@@ -202,7 +206,7 @@ async def test_an_item_too_large_for_the_device_fails_alone(device: Device) -> N
     """At the end of the ladder, by name, and its request is told apart: it may be tried again."""
     engine, evictions = Cramped(fits=0), Evictions()
     job = make_job("a", [1, 1])
-    await encode_parts(device, engine, [Part(job, 0, 2)], evictions.relief, lambda: None)
+    await encode_parts(device, engine, [Part(job, 0, 2)], evictions.relief, lambda: None, nobody)
     assert job.exhausted
     assert job.remaining == 0
     assert [fault.code for fault in job.prepared.faults.values()] == ["processing_failed"] * 2
@@ -221,7 +225,7 @@ async def test_only_requests_that_found_too_little_memory_alone_may_be_tried_aga
             return super().launch(batch)
 
     parts = [Part(job, 0, 1) for job in jobs]
-    await encode_parts(device, Weighed(), parts, Evictions().relief, lambda: None)
+    await encode_parts(device, Weighed(), parts, Evictions().relief, lambda: None, nobody)
     assert [job.exhausted for job in jobs] == [False, True, False, False]
     assert [bool(job.prepared.faults) for job in jobs] == [False, True, False, True]
 
@@ -232,6 +236,6 @@ async def test_a_device_that_breaks_ends_the_batch_and_fails_nobody(device: Devi
     engine, said = Breaking(launches), list[None]()
     job = make_job("a", [1] * 4)
     with pytest.raises(DeviceLost):
-        await encode_parts(device, engine, [Part(job, 0, 4)], Evictions().relief, lambda: said.append(None))
+        await encode_parts(device, engine, [Part(job, 0, 4)], Evictions().relief, lambda: said.append(None), nobody)
     assert job.prepared.faults == {}
     assert len(said) == 1

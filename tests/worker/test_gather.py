@@ -37,6 +37,7 @@ from embedmq_worker.road import Road
 from embedmq_worker.room import Room
 from embedmq_worker.starts import Starts
 from embedmq_worker.strays import Strays
+from embedmq_worker.supply import Supply
 from embedmq_worker.suspects import Suspects
 from embedmq_worker.waiting import Waiting
 from msgspec import structs
@@ -363,7 +364,7 @@ async def test_a_stop_loses_no_answer_that_waits_for_a_slow_delivery(
     redis = Redis()  # nobody asks it anything
     with ThreadPoolExecutor(1) as thread:
         forward = Forward(
-            device=Device(thread, thread),
+            supply=Supply(Device(thread, thread)),
             residents=gather.residents,
             waiting=gather.waiting,
             gathering=gather,

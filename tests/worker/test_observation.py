@@ -21,6 +21,7 @@ from embedmq_worker.jobs import Batch, Part
 from embedmq_worker.logs import JsonFormatter
 from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import METRICS, Metrics
+from embedmq_worker.supply import Supplied
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -116,7 +117,7 @@ def test_a_batch_without_a_token_says_nothing_about_the_rate(rate: float) -> Non
     """A batch whose items all failed before the device takes no time and has no tokens: a rate of zero would promise
     clients an endless wait."""
     meter = make_meter(rate)
-    meter.encoded(Batch("m", [Part(make_job(tokens=[0]), 0, 1)], 1, 0), 0.001)
+    meter.encoded(Batch("m", [Part(make_job(tokens=[0]), 0, 1)], 1, 0), Supplied(1, 0, 0.001, 0, 0, 0))
     assert meter.tokens_per_s["m"] == rate
 
 
@@ -124,9 +125,11 @@ def test_the_rate_follows_the_device() -> None:
     """The first batch replaces an unknown rate; later ones move it by a fifth."""
     meter = make_meter(math.inf)
     batch = Batch("m", [Part(make_job(tokens=[100]), 0, 1)], 1, 100)
-    meter.encoded(batch, 1.0)
+    meter.encoded(batch, Supplied(1, 100, 1.0, 0, 0, 0))
     assert meter.tokens_per_s["m"] == pytest.approx(100)
-    meter.encoded(batch, 0.5)
+    meter.encoded(batch, Supplied(1, 100, 0.5, 0, 0, 0))
+    assert meter.tokens_per_s["m"] == pytest.approx(120)
+    meter.encoded(batch, Supplied(0, 0, 0.0, coalesced=1, hits=0, misses=0))
     assert meter.tokens_per_s["m"] == pytest.approx(120)
 
 

@@ -15,6 +15,7 @@ from embedmq_worker.absent import Absent
 from embedmq_worker.cancel import Cancellations
 from embedmq_worker.choose import Budget, Chooser, budget
 from embedmq_worker.config import Config, Worker
+from embedmq_worker.contents import Contents
 from embedmq_worker.decode import Decoder
 from embedmq_worker.delivery import Delivery
 from embedmq_worker.device import Device
@@ -30,6 +31,7 @@ from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.pauses import Pauses
 from embedmq_worker.plan import Planner
+from embedmq_worker.recall import Recall
 from embedmq_worker.redis_sink import RedisSink
 from embedmq_worker.residents import Residents
 from embedmq_worker.retry import Retries
@@ -38,6 +40,7 @@ from embedmq_worker.room import Room
 from embedmq_worker.source import Source
 from embedmq_worker.starts import Starts
 from embedmq_worker.strays import Strays
+from embedmq_worker.supply import Supply
 from embedmq_worker.suspects import Suspects
 from embedmq_worker.topics import request_topics, retry_topics
 from embedmq_worker.waiting import Waiting
@@ -120,7 +123,10 @@ def assemble(
         max_waiting=settings.max_waiting_for_model,
     )
     forward = Forward(
-        device=Device(threads.launcher, threads.collector),
+        supply=Supply(
+            Device(threads.launcher, threads.collector),
+            Recall(Contents(world.marks, names, config.cache, metrics)) if config.cache.enabled else None,
+        ),
         residents=residents,
         waiting=waiting,
         gathering=gathering,

@@ -21,6 +21,9 @@ from embedmq_worker.engine.void import void
 from embedmq_worker.errors import DeviceLost, OutOfMemory
 from embedmq_worker.jobs import Cost, Job, Outcome, Part
 
+Computed = Callable[[Part, Encoded], None]
+"""Told of a part that the device computed: some of its items may have faults by now."""
+
 log = logging.getLogger(__name__)
 
 
@@ -52,7 +55,12 @@ async def prepare_jobs(engine: Engine, jobs: Sequence[Job], threads: Executor) -
 
 
 async def encode_parts(
-    device: Device, engine: Engine, parts: Sequence[Part], relief: Relief, launched: Callable[[], None]
+    device: Device,
+    engine: Engine,
+    parts: Sequence[Part],
+    relief: Relief,
+    launched: Callable[[], None],
+    computed: Computed,
 ) -> None:
     """Give the jobs of a batch their vectors; `launched` is called when the device can be given another batch.
 
@@ -62,13 +70,13 @@ async def encode_parts(
     Raises:
         DeviceLost: nothing more can be computed; some parts may have their vectors, which are worth nothing then.
     """
-    error = await _attempt(device, engine, parts, launched)
+    error = await _attempt(device, engine, parts, launched, computed)
     if isinstance(error, OutOfMemory):
-        error = await _relieve(device, engine, parts, relief)
+        error = await _relieve(device, engine, parts, relief, computed)
     if error is None:
         return
     for half in _halve(parts):
-        await encode_parts(device, engine, half, relief, _nothing)
+        await encode_parts(device, engine, half, relief, nothing, computed)
     if len(parts) == 1 and parts[0].stop - parts[0].start == 1:
         if isinstance(error, OutOfMemory):
             relief.count("fail")
@@ -76,8 +84,19 @@ async def encode_parts(
         _fail_item(engine, parts[0], error)
 
 
+def hand(part: Part, vectors: Encoded, forward_ms: float) -> None:
+    """Give the items of a part their vectors."""
+    part.job.encoded.append((part.start, vectors))
+    part.job.remaining -= part.stop - part.start
+    part.job.forward_ms += forward_ms
+
+
+def nothing() -> None:
+    """The device is not given another batch while this one is taken apart."""
+
+
 async def _attempt(
-    device: Device, engine: Engine, parts: Sequence[Part], launched: Callable[[], None]
+    device: Device, engine: Engine, parts: Sequence[Part], launched: Callable[[], None], computed: Computed
 ) -> Exception | None:
     """Compute; returns what went wrong with it.
 
@@ -94,18 +113,21 @@ async def _attempt(
         return error
     forward_ms = round((time.perf_counter() - start_s) * 1000, 3)
     for part, vectors in zip(parts, encoded, strict=True):
-        _hand(part, vectors, forward_ms)
+        hand(part, vectors, forward_ms)
+        computed(part, vectors)
     return None
 
 
-async def _relieve(device: Device, engine: Engine, parts: Sequence[Part], relief: Relief) -> Exception | None:
+async def _relieve(
+    device: Device, engine: Engine, parts: Sequence[Part], relief: Relief, computed: Computed
+) -> Exception | None:
     """The first steps of the ladder, each with another attempt; returns what is still wrong."""
     relief.count("free_cache")
     await device.free_cache(engine)
-    found = await _attempt(device, engine, parts, _nothing)
+    found = await _attempt(device, engine, parts, nothing, computed)
     while isinstance(found, OutOfMemory) and await relief.make_room():
         relief.count("evict")
-        found = await _attempt(device, engine, parts, _nothing)
+        found = await _attempt(device, engine, parts, nothing, computed)
     if isinstance(found, OutOfMemory):
         relief.count("halve")
         log.warning("out_of_memory", extra={"items": sum(part.stop - part.start for part in parts)})
@@ -129,22 +151,12 @@ def _halve(parts: Sequence[Part]) -> list[Sequence[Part]]:
     return [[Part(part.job, part.start, middle)], [Part(part.job, middle, part.stop)]]
 
 
-def _hand(part: Part, vectors: Encoded, forward_ms: float) -> None:
-    part.job.encoded.append((part.start, vectors))
-    part.job.remaining -= part.stop - part.start
-    part.job.forward_ms += forward_ms
-
-
 def _fail_item(engine: Engine, part: Part, error: Exception) -> None:
     part.job.prepared.faults[part.start] = _fault(part.job, error)
-    _hand(part, void(engine.facts, part.job.options, 1), 0.0)
+    hand(part, void(engine.facts, part.job.options, 1), 0.0)
 
 
 def _fault(job: Job, error: Exception) -> Fault:
     """What the caller may know: the kind of error. Its text may quote the request, so that goes nowhere."""
     log.error("processing_failed", extra={"id": job.envelope.id, "error": type(error).__name__})
     return Fault("processing_failed", f"the engine failed on this alone: {type(error).__name__}")
-
-
-def _nothing() -> None:
-    """The device is not given another batch while this one is taken apart."""

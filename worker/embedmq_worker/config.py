@@ -68,6 +68,24 @@ class Redis(RedisConnection, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long to wait for them before the batch is written again, in milliseconds."""
 
 
+class Cache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Vectors that Redis keeps, so that the same text is answered without the device when it comes again. The texts are
+    not kept. Of the same model, revision, dtype of arithmetic and options only, for all workers of a prefix.
+    """
+
+    enabled: bool = False
+    """Whether workers look there before the device and write there after it: a round trip for each batch, which pays
+    where texts come again and the model is slow. Identical texts in flight are computed once in any case."""
+    ttl_s: Annotated[int, Meta(ge=1, le=30 * 24 * 3600)] = 24 * 3600
+    """How long a vector is kept after it was computed, in seconds."""
+    max_bytes: Annotated[int, Meta(ge=MIB)] = 256 * MIB
+    """Most bytes that the cache takes in Redis, keys and overhead included. They are divided into places for
+    `max_value_bytes` each, and a new vector takes the place of another: all workers of a prefix should agree."""
+    max_value_bytes: Annotated[int, Meta(ge=64, le=MIB // 4)] = 8 * KIB
+    """Largest answer to one item that is kept, in bytes. A dense vector in float32 takes four for each dimension and
+    less than 64 besides; the nearer to that, the more vectors fit into `max_bytes`."""
+
+
 class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much one worker takes on, and on which device."""
 
@@ -161,6 +179,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """First part of the name of every topic, group and Redis key."""
     kafka: Kafka = Kafka()
     redis: Redis = Redis()
+    cache: Cache = Cache()
     worker: Worker = Worker()
     limits: Limits = Limits()
     models: Annotated[dict[str, Model], Meta(min_length=1)] = field(default_factory=dict[str, Model])

@@ -144,10 +144,11 @@ def fail(job: Job, fault: Fault, fits: int | None = None) -> Outcome:
 
 def asks(jobs: Sequence[Job]) -> list[Ask]:
     """What an engine's `prepare` takes."""
-    return [_ask(job) for job in jobs]
+    return [ask(job) for job in jobs]
 
 
-def _ask(job: Job) -> Ask:
+def ask(job: Job) -> Ask:
+    """Its items, how they are wanted, and what they are compared with; nothing of a request that was answered."""
     request = job.request
     if isinstance(request, Score):
         return Ask(request.documents, job.options, request.query)

@@ -10,18 +10,18 @@ from functools import partial
 from typing import Final
 
 from embedmq_worker.answer import answer
-from embedmq_worker.bisect import Relief, encode_parts
+from embedmq_worker.bisect import Relief
 from embedmq_worker.cancel import Cancellations
 from embedmq_worker.decode import fail
-from embedmq_worker.device import Device
 from embedmq_worker.engine.seam import Fault, ModelFacts
 from embedmq_worker.errors import DeviceLost
 from embedmq_worker.gather import PAUSED, Gather
 from embedmq_worker.guard import failed
-from embedmq_worker.jobs import Batch, Ending, Job, Outcome, deadline_unix_ms
+from embedmq_worker.jobs import Batch, Ending, Job, Outcome, deadline_unix_ms, size
 from embedmq_worker.meter import Meter
 from embedmq_worker.residents import Lease, Residents
 from embedmq_worker.retry import Retries
+from embedmq_worker.supply import Supply
 from embedmq_worker.suspects import Suspects
 from embedmq_worker.waiting import Waiting
 
@@ -35,7 +35,7 @@ LOST: Final = Fault("processing_failed", "the device broke while it was computed
 class Forward:
     """Takes a batch to the device and back; `lost` once the device is broken, after which there is no more to do."""
 
-    device: Device
+    supply: Supply
     residents: Residents
     waiting: Waiting
     gathering: Gather
@@ -60,14 +60,13 @@ class Forward:
                 relief = Relief(
                     partial(self.residents.make_room, batch.model), partial(self.meter.relieved, batch.model)
                 )
-                start_s = time.perf_counter()
                 try:
                     async with self.suspects.watch([wanted.parts[0].job]):
-                        await encode_parts(self.device, engine, wanted.parts, relief, launched.set)
+                        supplied = await self.supply.supply(engine, wanted, relief, launched.set)
                 except DeviceLost as error:
                     endings += self._lose(wanted, error)
                 else:
-                    self.meter.encoded(wanted, time.perf_counter() - start_s)
+                    self.meter.encoded(wanted, supplied)
                     endings += self._finish(wanted, engine.facts)
             launched.set()
         return endings
@@ -135,5 +134,4 @@ def without(batch: Batch, dropped: Sequence[Job]) -> Batch:
     """A batch less some of its jobs."""
     gone = {id(job) for job in dropped}
     parts = [part for part in batch.parts if id(part.job) not in gone]
-    counts = [part.job.prepared.tokens[part.start : part.stop] for part in parts]
-    return Batch(batch.model, parts, sum(map(len, counts)), sum(map(sum, counts)))
+    return Batch(batch.model, parts, *size(parts))

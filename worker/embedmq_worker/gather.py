@@ -24,6 +24,7 @@ from embedmq_worker.residents import Change, Failed, Loaded, Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.room import Room
 from embedmq_worker.suspects import Suspects
+from embedmq_worker.twins import Twins
 from embedmq_worker.waiting import Waiting
 
 PAUSED: Final = Fault("processing_failed", "its model fails and is paused")
@@ -52,6 +53,7 @@ class Gather:
     settled: asyncio.Lock = field(default_factory=asyncio.Lock)
     """To be held while jobs are on their way from `absent` to `waiting`, or to their answers."""
     abandoned: bool = False
+    twins: Twins = field(default_factory=Twins)
     crowd: Crowd = field(init=False)
 
     def __post_init__(self, shared_topics: frozenset[str], max_waiting: int) -> None:
@@ -176,6 +178,11 @@ class Gather:
         self.crowd.release()
         self.demand()
 
+    def leave(self, job: Job) -> None:
+        """A job was delivered or dropped: others have its room, and no twin of it waits any more."""
+        self.twins.leave(job)
+        self.room.leave(job.cost, job.envelope.lane)
+
     async def _prepare(self, model: str, jobs: list[Job]) -> list[Ending]:
         """Hold what waited for its model against what the model can do, and cut it into tokens."""
         facts = self.residents.facts(model)
@@ -230,7 +237,9 @@ class Gather:
             self.room.change(cost, job.cost, job.envelope.lane)
         self.meter.prepared(model, jobs)
         refused += [found for job in _without(jobs, refused) if (found := self.decoder.check_tokens(job, facts))]
-        self.waiting.put(self._ours(_without(jobs, refused)))
+        ready = self._ours(_without(jobs, refused))
+        self.twins.enter(ready, facts)
+        self.waiting.put(ready)
         return refused
 
     def _is_absent(self, model: str) -> bool:
@@ -271,7 +280,7 @@ class Gather:
     def _discard(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self.pauses.undecided(job.envelope.model)
-            self.room.leave(job.cost, job.envelope.lane)
+            self.leave(job)
 
 
 def begin_anew(job: Job) -> None:

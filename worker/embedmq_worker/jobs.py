@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from embedmq_schemas.envelope import Envelope, Record
 from embedmq_schemas.journey import Journey
 from embedmq_schemas.requests import Request
@@ -11,6 +13,7 @@ from embedmq_schemas.results import Result
 from msgspec import Struct
 
 from embedmq_worker.engine.seam import Encoded, Fault, Options, Prepared
+from embedmq_worker.peers import Key, Peers
 from embedmq_worker.progress import Progress
 
 
@@ -27,7 +30,8 @@ class Job(Struct, eq=False, gc=False):
 
     `checked` says whether the request was held against its model's facts, which are known once the model was loaded;
     `alone` that it may break the device, and gets a batch of its own; `suspect` that processes died with it, or with a
-    neighbour of it; `exhausted` that memory ran out on one of its items alone.
+    neighbour of it; `exhausted` that memory ran out on one of its items alone. `peers` are those whose items may be the
+    same as its own, which are `keys` to them.
     """
 
     record: Record
@@ -48,6 +52,8 @@ class Job(Struct, eq=False, gc=False):
     forward_ms: float = 0.0
     answered: bool = False
     exhausted: bool = False
+    peers: Peers | None = None
+    keys: Sequence[Key] = ()
 
 
 class Part(Struct, frozen=True, eq=False, gc=False):
@@ -58,11 +64,30 @@ class Part(Struct, frozen=True, eq=False, gc=False):
     stop: int
 
 
+def without_items(part: Part, gone: Sequence[int]) -> list[Part]:
+    """What is left of a part without some of its items, whose indices ascend."""
+    left: list[Part] = []
+    start = part.start
+    for index in gone:
+        if start < index:
+            left.append(Part(part.job, start, index))
+        start = index + 1
+    if start < part.stop:
+        left.append(Part(part.job, start, part.stop) if gone else part)
+    return left
+
+
+def size(parts: Sequence[Part]) -> tuple[int, int]:
+    """Items and tokens of parts."""
+    counts = [part.job.prepared.tokens[part.start : part.stop] for part in parts]
+    return sum(map(len, counts)), sum(map(sum, counts))
+
+
 class Batch(Struct, frozen=True, eq=False):
     """What goes to the device together: parts of jobs for one model."""
 
     model: str
-    parts: list[Part]
+    parts: Sequence[Part]
     items: int
     tokens: int
 

@@ -14,6 +14,7 @@ from embedmq_worker.engine.seam import ModelFacts
 from embedmq_worker.jobs import Batch, Ending, Job, Outcome
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.plan import Plan
+from embedmq_worker.supply import Supplied
 
 SMOOTHING = 0.2
 """Weight of the newest batch in the running rate."""
@@ -73,20 +74,26 @@ class Meter:
         before = self.tokens_per_request.get(model, mean)
         self.tokens_per_request[model] = before + SMOOTHING * (mean - before)
 
-    def encoded(self, batch: Batch, forward_s: float) -> None:
-        """A batch left the device."""
-        model, metrics = batch.model, self._metrics
-        fill = batch.tokens / self._budgets[model].tokens
-        metrics.count("items_total", batch.items, model)
-        metrics.count("tokens_total", batch.tokens, model)
-        metrics.observe("batch_items", batch.items, model)
-        metrics.observe("batch_tokens", batch.tokens, model)
-        metrics.observe("batch_fill_ratio", min(fill, 1.0), model)
-        metrics.observe("forward_seconds", forward_s, model)
+    def encoded(self, batch: Batch, supplied: Supplied) -> None:
+        """A batch has its vectors."""
+        model, metrics, forward_s = batch.model, self._metrics, supplied.forward_s
+        fill = supplied.tokens / self._budgets[model].tokens
+        if supplied.items:
+            metrics.count("items_total", supplied.items, model)
+            metrics.count("tokens_total", supplied.tokens, model)
+            metrics.observe("batch_items", supplied.items, model)
+            metrics.observe("batch_tokens", supplied.tokens, model)
+            metrics.observe("batch_fill_ratio", min(fill, 1.0), model)
+            metrics.observe("forward_seconds", forward_s, model)
+        if supplied.coalesced:
+            metrics.count("items_coalesced_total", supplied.coalesced, model)
+        if supplied.hits or supplied.misses:
+            metrics.count("cache_items_total", supplied.hits, model, "hit")
+            metrics.count("cache_items_total", supplied.misses, model, "miss")
         first = batch.parts[0].job
         metrics.observe("queue_seconds", first.queue_ms / 1000, model, first.envelope.lane)
         if fill >= TELLING_FILL:  # a small batch takes hardly less time than a full one
-            rate = batch.tokens / max(forward_s, 1e-6)
+            rate = supplied.tokens / max(forward_s, 1e-6)
             before = self.tokens_per_s[model]
             self.tokens_per_s[model] = rate if before == float("inf") else before + SMOOTHING * (rate - before)
         log.info(
@@ -94,8 +101,10 @@ class Meter:
             extra={
                 "model": model,
                 "requests": len(batch.parts),
-                "items": batch.items,
-                "tokens": batch.tokens,
+                "items": supplied.items,
+                "tokens": supplied.tokens,
+                "coalesced": supplied.coalesced,
+                "cached": supplied.hits,
                 "fill": round(fill, 3),
                 "queue_ms": round(first.queue_ms, 3),
                 "forward_ms": round(forward_s * 1000, 3),

@@ -212,7 +212,7 @@ class Road:
             for ending in endings:
                 job = ending.job
                 job.progress.complete(job.record)
-                self.room.leave(job.cost, job.envelope.lane)
+                self.gathering.leave(job)
             self.meter.delivered(endings, time.perf_counter() - start_s)
             for source in self.sources:
                 source.wake.set()
@@ -246,6 +246,7 @@ class Road:
             self._abandon(self.forward.lost)
         if endings:
             await self.finished.put(endings)
+        await self.forward.supply.remember()
 
     def _abandon(self, error: DeviceLost) -> None:
         """The device is broken: deliver what is computed, leave the rest to others, and end."""
