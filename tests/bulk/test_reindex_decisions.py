@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from embedmq.bulk.adapters import kind_of, make_sink, make_source
 from embedmq.bulk.checkpoint import Checkpoint, Counts, Mode, State, decode, encode, proceed
 from embedmq.bulk.errors import CheckpointRefused, SinkRefused, SourceRefused
+from embedmq.bulk.holding import is_gone, new_token
 from embedmq.bulk.order import Order, name_for
 from embedmq.bulk.patience import Patience
 from embedmq.bulk.rate import Rate
@@ -166,3 +169,15 @@ async def test_patience_ends_and_begins_again_when_something_worked() -> None:
     patience.well()
     assert patience.waiting_for == ""
     await patience.wait(away)
+
+
+def test_only_a_process_that_is_seen_from_here_is_known_to_be_gone() -> None:
+    """One that lives is not, and of another machine's or container's nothing is known."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from embedmq.bulk.holding import *; print(new_token())"], stdout=-1
+    )
+    token = process.communicate()[0].decode().strip()
+    assert is_gone(token)
+    assert not is_gone(new_token())
+    assert not is_gone(token + "elsewhere")
+    assert not is_gone("anything")

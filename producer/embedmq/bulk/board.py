@@ -61,12 +61,22 @@ class Board:
         self._names = names
         self._clock = clock
 
-    async def take(self, job: str, token: str, who: str, *, wait_s: float = 0.0) -> None:
+    async def take(
+        self,
+        job: str,
+        token: str,
+        who: str,
+        *,
+        wait_s: float = 0.0,
+        is_gone: Callable[[str], bool] = lambda token: False,  # noqa: ARG005  # nobody is known to be
+    ) -> None:
         """Become the one process that runs a job, until `leave`, or for `HOLDER_TTL_S` after the last `keep`; forgets
         what was wished of its last run. Taking what is ours (the same `token`) is no error.
 
-        With `wait_s` (more than `HOLDER_TTL_S`) a holder that was killed is outlived; one that keeps the job ends the
-        wait. Raises JobTaken naming who holds it and since when.
+        A holder whose token `is_gone` is taken from at once. With `wait_s` (more than `HOLDER_TTL_S`) a holder that
+        was killed is outlived; one that keeps the job ends the wait.
+
+        Raises JobTaken naming who holds it and since when.
         """
         holder, wish = self._names.job_holder(job), self._names.job_wish(job)
         since = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -76,6 +86,9 @@ class Board:
             held = await self._store.evaluate(_TAKE, (holder, wish), (f"{token}\n", own, HOLDER_TTL_S))
             if held is None:
                 return
+            if is_gone(cast("bytes", held).partition(b"\n")[0].decode(errors="replace")):
+                await self._store.evaluate(_DROP, (holder,), (cast("bytes", held),))
+                continue
             before_s, left_s = left_s, await self._store.left_s(holder)
             if left_s > before_s or time.monotonic() >= until:
                 raise _taken(job, cast("bytes", held))
@@ -134,6 +147,6 @@ def _taken(job: str, held: bytes) -> JobTaken:
     except msgspec.MsgspecError:
         holder = Holder()
     return JobTaken(
-        f"job {job} is run by {holder.who} since {holder.since}: wait for its end, "
-        f"call it off (embedmq job {job} cancel), or give this one another --name"
+        f"job {job} is run by {holder.who} since {holder.since}: wait for its end, call it off "
+        f"(embedmq job {job} cancel), or give this one another --name"
     )

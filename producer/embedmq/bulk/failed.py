@@ -29,8 +29,15 @@ class FailedRows:
         self._file: BinaryIO | None = None
         self.length_bytes = 0
 
+    def check(self) -> None:
+        """Raises CheckpointRefused where no file can be written, while nothing is lost yet."""
+        place = self.path if self.path.exists() else self.path.parent
+        if not os.access(place, os.W_OK):
+            why = "no permission to write there" if place.exists() else "there is no such folder"
+            raise self._refused(OSError(0, why))
+
     def open(self, length_bytes: int) -> None:
-        """Keep the first `length_bytes`; raises CheckpointRefused where the file has less, or cannot be written."""
+        """Keep the first `length_bytes`; raises CheckpointRefused where the file has less."""
         try:
             size = self.path.stat().st_size if self.path.exists() else 0
             if size < length_bytes:
@@ -41,8 +48,6 @@ class FailedRows:
             elif size > length_bytes:
                 os.truncate(self.path, length_bytes)
             self.length_bytes = length_bytes
-            if not os.access(self.path.parent, os.W_OK):
-                raise PermissionError(13, "no permission to write there")
         except OSError as error:
             raise self._refused(error) from error
 

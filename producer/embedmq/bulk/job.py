@@ -6,13 +6,14 @@ import asyncio
 import os
 import socket
 import time
-import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from embedmq.bulk.adapters import make_sink, make_source
 from embedmq.bulk.board import HOLDER_TTL_S, KEEP_PERIOD_S, Board
+from embedmq.bulk.checkpoint import Counts
 from embedmq.bulk.errors import Away, JobStopped
+from embedmq.bulk.holding import is_gone, new_token, who
 from embedmq.bulk.order import Order
 from embedmq.bulk.pace import Pace
 from embedmq.bulk.patience import Patience
@@ -38,8 +39,8 @@ class Job:
         self._order = order
         self._board = board
         self._tell = tell
-        self._token = uuid.uuid4().hex
-        self._who = f"{socket.gethostname()} pid {os.getpid()}"
+        self._token = new_token()
+        self._who = who()
         self._going = asyncio.Event()
         self._going.set()
         self._pace = Pace()
@@ -47,6 +48,8 @@ class Job:
         self._ends = Patience(order.patience_s)
         self._pass: Reindex | None = None
         self._called_off = False
+        self._has_begun = False
+        self._counts = Counts()
         self._started_unix_s = time.time()
 
     async def run(self) -> JobStatus:
@@ -59,7 +62,7 @@ class Job:
         make_source(self._order.source, self._order.columns)  # an address that nothing reads is told first
         make_sink(self._order.sink, self._order.columns)
         shape, max_text_bytes = await look(self._client, self._order)
-        await self._board.take(self._order.name, self._token, self._who, wait_s=TAKE_WAIT_S)
+        await self._board.take(self._order.name, self._token, self._who, wait_s=TAKE_WAIT_S, is_gone=is_gone)
         work = asyncio.create_task(self._work(shape, max_text_bytes))
         beat = asyncio.create_task(self._beat(work))
         state: State = "failed"
@@ -115,10 +118,12 @@ class Job:
                         await self._board.take(self._order.name, self._token, self._who)
                     kept_s = time.monotonic()
                 await self._obey(work)
-                await self._board.post(self._status(self._state()))
+                if self._begun:
+                    await self._board.post(self._status(self._state()))
             except Unavailable:
                 pass  # the work itself notices, and waits
-            self._tell(self._status(self._state()))
+            if self._begun:
+                self._tell(self._status(self._state()))
             await asyncio.sleep(BEAT_S)
 
     async def _obey(self, work: asyncio.Task[str]) -> None:
@@ -140,12 +145,22 @@ class Job:
         beat.cancel()
         await asyncio.wait({work, beat})
         status = self._status(state, message)
-        self._tell(status)
+        if self._begun:
+            self._tell(status)
         try:
-            await self._board.post(status)
+            if self._begun:
+                await self._board.post(status)
             await self._board.leave(self._order.name, self._token)
         except Unavailable:
             pass  # nobody can be told; the hold ends by itself
+
+    @property
+    def _begun(self) -> bool:
+        """Whether there is anything to say: the checkpoint was read, or something is waited for."""
+        if self._pass is not None and self._pass.begun:
+            self._counts = self._pass.counts
+            self._has_begun = True
+        return self._has_begun or bool(self._ends.waiting_for)
 
     def _state(self) -> State:
         if not self._going.is_set():
@@ -154,10 +169,9 @@ class Job:
 
     def _status(self, state: State, message: str = "") -> JobStatus:
         now_s = time.monotonic()
-        counts = None if self._pass is None else self._pass.counts
-        done, failed, skipped = (counts.done, counts.failed, counts.skipped) if counts else (0, 0, 0)
-        if self._pass is not None and self._pass.begun:
-            self._pace.note(now_s, done + failed + skipped)
+        begun, counts = self._begun, self._counts
+        if begun:
+            self._pace.note(now_s, counts.done + counts.failed + counts.skipped)
         total = self._total()
         return JobStatus(
             name=self._order.name,
@@ -165,11 +179,11 @@ class Job:
             model=self._order.model,
             source=self._order.source,
             sink=self._order.sink,
-            rows_done=done,
-            rows_failed=failed,
-            rows_skipped=skipped,
+            rows_done=counts.done,
+            rows_failed=counts.failed,
+            rows_skipped=counts.skipped,
             rows_total=total,
-            tokens=counts.tokens if counts else 0,
+            tokens=counts.tokens,
             rate_per_s=self._pace.rate_per_s(now_s),
             left_s=self._pace.left_s(now_s, total),
             message=message or self._ends.waiting_for or self._fleet.waiting_for,

@@ -93,6 +93,7 @@ class Reindex:
             for alone, close in ((self.writing, self.sink.close), (self.reading, self.source.close)):
                 stack.callback(alone.stop)
                 stack.push_async_callback(alone.call, close)
+            self.failed.check()
             await self.reading.call(self.source.open)
             self.total = await self.reading.call(self.source.count)
             await self.writing.call(self.sink.open, self.order.name, self.shape)

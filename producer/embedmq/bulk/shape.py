@@ -8,6 +8,7 @@ from embedmq_schemas.limits import KIB, Limits
 
 from embedmq.bulk.order import Order
 from embedmq.bulk.rows import Shape
+from embedmq.errors import InvalidRequest, RequestFailed
 
 if TYPE_CHECKING:
     from embedmq.client import Client
@@ -21,20 +22,25 @@ async def look(client: Client, order: Order) -> tuple[Shape, int]:
     """Ask for one vector as every row will, which tells width and revision, and what is wrong with the options; and how
     many bytes a text may have.
 
-    Raises the errors of `Client.embed`.
+    Raises the errors of `Client.embed`; InvalidRequest where the model cannot do what is asked.
     """
-    probe = await client.embed(
-        order.model,
-        [PROBE],
-        lane="bulk",
-        timeout_s=order.patience_s or None,
-        prompt_name=order.prompt_name,
-        prompt=order.prompt,
-        dimensions=order.dimensions,
-        dtype=order.dtype,
-        normalize=order.normalize,
-        tenant=order.tenant,
-    )
+    try:
+        probe = await client.embed(
+            order.model,
+            [PROBE],
+            lane="bulk",
+            timeout_s=order.patience_s or None,
+            prompt_name=order.prompt_name,
+            prompt=order.prompt,
+            dimensions=order.dimensions,
+            dtype=order.dtype,
+            normalize=order.normalize,
+            tenant=order.tenant,
+        )
+    except RequestFailed as error:
+        if error.retryable:
+            raise
+        raise InvalidRequest(f"{order.model} cannot do this job: {error}") from None
     shape = Shape(
         dimensions=probe.dense.shape[1],
         dtype=order.dtype,

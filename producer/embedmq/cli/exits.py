@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from embedmq.bulk.errors import Away, CheckpointRefused, JobTaken, SinkRefused, SourceRefused
 from embedmq.cli.commands import install_hint
 from embedmq.errors import DeadlineExceeded, EmbedMQError, InvalidRequest, StillPending, Unavailable
 
@@ -19,9 +20,16 @@ def exit_code(error: BaseException) -> int:
             return INTERRUPTED
         case click.ClickException():
             return error.exit_code
-        case InvalidRequest() | ModuleNotFoundError():
+        case (
+            InvalidRequest()
+            | ModuleNotFoundError()
+            | SourceRefused()
+            | SinkRefused()
+            | CheckpointRefused()
+            | JobTaken()
+        ):
             return USAGE
-        case Unavailable():
+        case Unavailable() | Away():
             return UNREACHABLE
         case StillPending() | DeadlineExceeded():
             return GAVE_UP
