@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BEAT_S = 1.0
 TAKE_WAIT_S = HOLDER_TTL_S + 5.0
 """Longer than a process that was killed still holds its job."""
+COMPLETE = "it was complete before: --changed-only embeds what has changed, --restart every row again"
 
 
 class Job:
@@ -106,7 +107,9 @@ class Job:
                     self._ends.well()
                 await self._ends.wait(error)
             else:
-                return f"the limit of {order.limit} rows is reached" if state == "limited" else ""
+                if state == "limited":
+                    return f"the limit of {order.limit} rows is reached"
+                return "" if self._pass.advanced else COMPLETE
 
     async def _beat(self, work: asyncio.Task[str]) -> str:
         """Keep the job, obey wishes, say how it is; while Redis is away, only here. Raises JobTaken."""
