@@ -10,6 +10,7 @@ from embedmq_schemas.requests import Lane, TopicReply
 from embedmq_schemas.results import Embedded, Failed
 
 from embedmq.cancel import Cancelled
+from embedmq.defaults import EVERY, OF_EMBED, OF_SCORE, defaulted
 from embedmq.embeddings import Embeddings
 from embedmq.errors import InvalidRequest
 from embedmq.fleet import ServedModel
@@ -19,7 +20,7 @@ from embedmq.parts import ask_embed
 from embedmq.requests import DENSE, EmbedOptions, ScoreOptions, build_embed, build_score, check_fits, encode
 from embedmq.scores import Scores, read_scores
 from embedmq.streaming import Streaming
-from embedmq.validation import Items, check_address
+from embedmq.validation import Items, check_address, check_keep, check_reply_topic, check_wait
 
 OnError = Literal["raise", "return"]
 
@@ -32,9 +33,11 @@ class Client(Streaming):
             r.dense  # (2, 384)
 
     Without `redis` it can only `publish`. It belongs to the event loop and the process in which it was started. Every
-    await ends: in a result, or in one of the errors of `embedmq.errors`.
+    await ends: in a result, or in one of the errors of `embedmq.errors`. What a call does not say is as its method's
+    signature has it, or as the client's own `defaults` do.
     """
 
+    @defaulted(OF_EMBED)
     async def embed(
         self,
         model: str,
@@ -65,7 +68,6 @@ class Client(Streaming):
         """
         session = self._started()
         session.check_streaming()
-        route = await session.route(model, lane, id=id)
         request = build_embed(
             model,
             items,
@@ -85,12 +87,14 @@ class Client(Streaming):
             item_ids=item_ids,
         )
         due = session.due(model, lane, timeout_s)
+        route = await session.route(model, lane, id=id, due=due)
         in_company = id is None and meta is None and item_ids is None
         embeddings = await ask_embed(session, route, request, due, in_company=in_company)
         if embeddings.failures and on_error == "raise":
             raise error_of_item(embeddings.id, embeddings.failures)
         return embeddings
 
+    @defaulted(OF_SCORE)
     async def score(
         self,
         model: str,
@@ -107,12 +111,12 @@ class Client(Streaming):
         """How well each document answers the query; at most one record's worth. Raises as `embed` does."""
         session = self._started()
         session.check_streaming()
-        route = await session.route(model, lane, id=id)
         own = session.next_id() if id is None else id
         request = build_score(
             model, query, documents, id=own, timeout_s=timeout_s, reply=session.reply, top_n=top_n, **options
         )
         due = session.due(model, lane, timeout_s)
+        route = await session.route(model, lane, id=id, due=due)
         value = encode(request)
         check_fits(request, value, route.limits)
         scores = read_scores(await session.ask(route, request, value, len(request.documents), due))
@@ -120,6 +124,7 @@ class Client(Streaming):
             raise error_of_item(scores.id, scores.failures)
         return scores
 
+    @defaulted(EVERY)
     async def submit(
         self,
         model: str,
@@ -139,7 +144,8 @@ class Client(Streaming):
         session = self._started()
         if session.kept is None:
             raise InvalidRequest("this client has no Redis, where results are kept: pass redis=, or publish")
-        if keep_s < 1:
+        check_keep(keep_s)
+        if not keep_s:
             raise InvalidRequest(f"keep_s: {keep_s!r}: a result is kept for 1 second or more; publish keeps nothing")
         own = str(uuid.uuid4()) if id is None else id
         request = build_embed(model, items, id=own, timeout_s=timeout_s, keep_s=keep_s, **options)
@@ -150,6 +156,7 @@ class Client(Streaming):
         await session.publish(route, request, value, len(request.items))
         return Ticket(own)
 
+    @defaulted(EVERY)
     async def publish(
         self,
         model: str,
@@ -174,6 +181,8 @@ class Client(Streaming):
         if reply_topic is None and keep_s is None:
             raise InvalidRequest("publish: say where the answer goes: reply_topic=, keep_s= (0 for nowhere), or both")
         own = str(uuid.uuid4()) if id is None else id
+        if reply_topic is not None:
+            check_reply_topic(reply_topic, session.names)
         reply = None if reply_topic is None else TopicReply(reply_topic)
         request = build_embed(
             model, items, id=own, timeout_s=timeout_s, reply=reply, keep_s=keep_s, encoding=encoding, **options
@@ -205,8 +214,7 @@ class Client(Streaming):
         session = self._started()
         if session.kept is None:
             raise InvalidRequest("this client has no Redis, where results are kept: pass redis=")
-        if not wait_s >= 0:  # also what is no number
-            raise InvalidRequest(f"wait_s: {wait_s!r}: 0 seconds or more")
+        check_wait(wait_s)
         result = await session.kept.fetch(id, wait_s)
         if isinstance(result, Failed):
             raise error_of(result)

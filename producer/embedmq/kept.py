@@ -28,6 +28,8 @@ from embedmq.store import Store
 
 FIRST_PAUSE_S, LAST_PAUSE_S, PAUSE_GROWTH = 0.005, 0.1, 1.5
 IDS_PER_LOOK = 128
+LOOK_LIMIT_S, LOOK_GRACE_S = 1.0, 0.3
+"""How long Redis may take to answer: a second for a caller who does not wait, else little longer than the caller."""
 DEADLINE_GRACE_S = 5.0
 """How long after a deadline a result may still come that was on the device in time."""
 
@@ -78,7 +80,14 @@ class Kept:
         self._arrived.set()
         if self._task is None:
             self._task = loop.create_task(self._look_until_nobody_waits())
-        return await waiter.future
+        try:
+            async with asyncio.timeout(max(LOOK_LIMIT_S, wait_s + LOOK_GRACE_S)):
+                return await waiter.future
+        except TimeoutError as error:
+            if isinstance(error, EmbedMQError):  # what was found, not the limit
+                raise
+            message = f"request {id}: Redis does not answer: check EMBEDMQ_REDIS and that it runs"
+            raise Unavailable(message) from None
 
     async def stop(self) -> None:
         """End the waits."""

@@ -28,7 +28,7 @@ from embedmq.routes import Route, Routes
 from embedmq.settings import Setup
 from embedmq.sharing import Rider, Sharing
 from embedmq.store import Store
-from embedmq.validation import check_place
+from embedmq.validation import check_place, check_request_topic
 
 
 class Session:
@@ -100,22 +100,29 @@ class Session:
         """An id for an answer that only this client will see: its own 128 random bits and a number."""
         return f"{self.client}-{next(self._numbers)}"
 
-    async def route(self, model: str, lane: Lane, topic: str | None = None, id: str | None = None) -> Route:
-        """Where a model's requests go: as the caller says, as remembered, or as the catalogue says when asked; while it
-        is asked, a call whose `id` the caller chose can be cancelled.
+    async def route(
+        self, model: str, lane: Lane, topic: str | None = None, id: str | None = None, due: float = inf
+    ) -> Route:
+        """Where a model's requests go: as the caller says, as remembered, or as the catalogue says, asked until the
+        loop's time `due`; meanwhile a call whose `id` the caller chose can be cancelled.
 
         Raises:
-            InvalidRequest: a model or lane that is none, or that nobody serves. Unavailable.
+            InvalidRequest: a model or lane that is none, or that nobody serves. DeadlineExceeded, Unavailable.
         """
         if topic is not None:
             check_place(model, lane)
+            check_request_topic(topic, self.names)
             return await self.routes.explicit(topic)
         route = self.routes.known(model, lane, self.loop.time())
         if route is None:
             check_place(model, lane)
             turn = None if id is None else self.pending.queue(id, id)
             try:
-                route = await self.routes.find(model, lane)
+                async with asyncio.timeout_at(None if due == inf else due):
+                    route = await self.routes.find(model, lane)
+            except TimeoutError:
+                message = f"{model}: neither Redis nor Kafka said in time where it is served"
+                raise DeadlineExceeded(f"{message}: nothing was sent") from None
             finally:
                 self.pending.unqueue(id or "")
             if turn is not None and turn.done():

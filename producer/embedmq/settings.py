@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Final, Self, TypedDict
 
 import msgspec
-from embedmq_schemas.connection import KafkaConnection, RedisConnection
+from embedmq_schemas.connection import KafkaConnection, RedisConnection, redact_url
 from embedmq_schemas.names import is_prefix
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from embedmq.defaults import Defaults, Seconds, Standing
 
 if TYPE_CHECKING:
     from aiokafka.abc import AbstractTokenProvider
 
-Seconds = Annotated[float, Meta(gt=0)]
-
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 OWN_SECTION = "client"
 """`EMBEDMQ_CLIENT__<KEY>` sets what is neither Kafka's nor Redis's."""
 
@@ -49,10 +50,11 @@ class Settings(Connections, total=False):
 
     prefix: str
     max_in_flight_items: int
+    defaults: Defaults
 
 
-class Setup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A client's settings, checked."""
+class Setup(Standing, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A client's settings, and the defaults of its calls, checked."""
 
     kafka: KafkaConnection
     redis: RedisConnection | None = None
@@ -80,6 +82,12 @@ class Setup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not is_prefix(self.prefix):
             raise ValueError(f"prefix = {self.prefix!r}: wants letters, digits, dashes and underscores")
+        for address in self.kafka.bootstrap:
+            if not _is_address(address):
+                raise ValueError(f"kafka = {address!r}: wants host:port (EMBEDMQ_KAFKA, --kafka)")
+        if self.redis is not None and not self.redis.url.startswith(REDIS_SCHEMES):
+            shown = redact_url(self.redis.url)
+            raise ValueError(f"redis = {shown!r}: wants {', '.join(REDIS_SCHEMES)}… (EMBEDMQ_REDIS, --redis)")
 
     @classmethod
     def of(cls, kafka: str, redis: str | None, settings: Mapping[str, object], *, strict: bool = True) -> Self:
@@ -116,9 +124,15 @@ class Setup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             section, key = path if len(path) == 2 else ("", path[0])
             known = _KEYS.get(section)
             if known is not None and key in known:
-                settings[f"{section}_{key}" if section in ("kafka", "redis") else key] = value
+                name = f"{section}_{key}" if section in ("kafka", "redis") else key
+                settings[name] = value.split(",") if name == "outputs" and isinstance(value, str) else value
         bootstrap = ",".join(map(str, kafka)) if isinstance(kafka, list) else str(kafka)
         return cls.of(bootstrap, None if redis is None else str(redis), settings, strict=False)
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isascii() and port.isdecimal() and 0 < int(port) < 65_536
 
 
 _KEYS: Final[Mapping[str, frozenset[str]]] = {

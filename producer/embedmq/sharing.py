@@ -54,8 +54,8 @@ class Sharing:
         put: Callable[[str, Record], None],
         unwanted: Callable[[str, float], None],
     ) -> None:
-        """`put` sends a record to a topic. `unwanted` is told the id of a record that nobody waits for any more, and the
-        loop's time until which somebody would have.
+        """`put` sends a record to a topic; `unwanted` is told the id of a record for which nobody waits any more, and
+        the loop's time until which somebody would have.
         """
         self._loop = asyncio.get_running_loop()
         self._pending = pending
@@ -87,7 +87,7 @@ class Sharing:
         for riders in boarding.values():
             waiting = [rider for rider in riders if not rider.future.done()]
             sizes = [(len(rider.request.items), rider.size_bytes) for rider in waiting]
-            for part in pack(sizes, SHARED_ITEMS):
+            for part in pack(sizes, min(SHARED_ITEMS, riders[0].route.limits.max_items)):
                 self._send(waiting[part.start : part.stop])
 
     def _send(self, riders: Sequence[Rider]) -> None:

@@ -10,6 +10,7 @@ from typing import Self, Unpack
 
 from embedmq_schemas.environment import overrides
 
+from embedmq.defaults import Defaults, check_names
 from embedmq.session import Session
 from embedmq.settings import Connections, Setup
 
@@ -24,20 +25,27 @@ class Started:
         *,
         prefix: str = "embedmq",
         max_in_flight_items: int = 1_024,
+        defaults: Defaults | None = None,
         **settings: Unpack[Connections],
     ) -> None:
         """`kafka` is `host:port[,…]`, `redis` a URL; the rest is described at `embedmq.settings.Setup`.
+
+        `defaults` are arguments for calls that do not pass them: `defaults={"tenant": "acme", "timeout_s": 5}`; see
+        `embedmq.defaults.Defaults`.
 
         Raises:
             ValueError: a setting is wrong; the message names it.
         """
         own: dict[str, object] = {"prefix": prefix, "max_in_flight_items": max_in_flight_items, **settings}
+        check_names(defaults or {})
+        own |= defaults or {}
         self._prepare(Setup.of(kafka, redis, own))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """From `EMBEDMQ_KAFKA`, `EMBEDMQ_REDIS`, `EMBEDMQ_PREFIX` and `EMBEDMQ_KAFKA__*`, `EMBEDMQ_REDIS__*`,
-        `EMBEDMQ_CLIENT__*`; without `EMBEDMQ_REDIS` it can only publish.
+        `EMBEDMQ_CLIENT__*`; without `EMBEDMQ_REDIS` it can only publish. The last has the defaults of calls too:
+        `EMBEDMQ_CLIENT__TENANT`, `EMBEDMQ_CLIENT__TIMEOUT_S` and so on; outputs are separated by commas.
         """
         return cls.of(Setup.from_paths(overrides(os.environ if environ is None else environ)))
 
@@ -50,6 +58,7 @@ class Started:
 
     def _prepare(self, setup: Setup) -> None:
         self.setup = setup
+        self.defaults = setup.defaults()
         self._session: Session | None = None
         self._pid = os.getpid()
 

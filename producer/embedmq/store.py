@@ -11,7 +11,7 @@ from embedmq_schemas.connection import RedisConnection, redact_url
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, RedisError
 
 from embedmq.errors import Unavailable
 
@@ -35,17 +35,9 @@ class Store:
         self._url = connection.url
         self._running: set[asyncio.Task[object]] = set()
         limit_s = min(COMMAND_TIMEOUT_S, connect_timeout_s)
-        self._pool = BlockingConnectionPool.from_url(
-            connection.url,
-            **connection.options(),
-            max_connections=MAX_CONNECTIONS,
-            timeout=COMMAND_TIMEOUT_S,
-            socket_timeout=limit_s,
-            socket_connect_timeout=limit_s,
-            retry=Retry(NoBackoff(), 1),  # an idle connection may have been closed by the other side
-            protocol=2,
-        )
-        self._redis = Redis(connection_pool=self._pool)
+        # an idle connection may have been closed by the other side; who did not answer in time is not asked again
+        self._redis = _redis(connection, MAX_CONNECTIONS, limit_s, Retry(NoBackoff(), 1, (ConnectionError,)))
+        self._once = _redis(connection, 1, limit_s, Retry(NoBackoff(), 0))
 
     async def start(self) -> None:
         """Raises Unavailable when Redis is not there, or does not let us in."""
@@ -55,8 +47,8 @@ class Store:
         """Let the commands under way end, for a bounded time, then disconnect."""
         if self._running:
             await asyncio.wait(self._running, timeout=STOP_TIMEOUT_S)
-        await self._redis.aclose()
-        await self._pool.aclose()
+        for redis in (self._redis, self._once):
+            await redis.aclose()
 
     async def get(self, key: str) -> bytes | None:
         """The value of a key."""
@@ -80,9 +72,14 @@ class Store:
         await self._end_by_itself(execute())
 
     async def swap(self, key: str, value: bytes) -> bytes | None:
-        """Replace a value, if there is one, without changing how long it lives; returns what was there."""
+        """Replace a value, if there is one, without changing how long it lives; returns what was there.
+
+        Sent once: of a second try the answer would be what the first had written.
+        """
+        execute: Callable[..., Coroutine[object, object, object]] = self._once.execute_command
         # redis-py reads the answer as a value only when it is told so
-        return cast("bytes | None", await self._run("SET", key, value, "XX", "KEEPTTL", "GET", get=True))
+        swapped = execute("SET", key, value, "XX", "KEEPTTL", "GET", get=True)
+        return cast("bytes | None", await self._end_by_itself(swapped))
 
     async def left_s(self, key: str) -> int:
         """How long a key still lives, in seconds; below 0 for one that is not there, or lives for ever."""
@@ -106,9 +103,9 @@ class Store:
         found = {key async for key in self._redis.scan_iter(match=prefix + "*", count=SCAN_COUNT)}
         return sorted(key.decode() for key in found)
 
-    async def _run(self, *words: str | bytes | int, **reading: bool) -> object:
+    async def _run(self, *words: str | bytes | int) -> object:
         execute: Callable[..., Coroutine[object, object, object]] = self._redis.execute_command
-        return await self._end_by_itself(execute(*words, **reading))
+        return await self._end_by_itself(execute(*words))
 
     async def _end_by_itself(self, command: Coroutine[object, object, _T]) -> _T:
         task = asyncio.ensure_future(command)
@@ -123,6 +120,20 @@ class Store:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # seen, even if nobody waits any more
+
+
+def _redis(connection: RedisConnection, connections: int, limit_s: float, retry: Retry) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        connection.url,
+        **connection.options(),
+        max_connections=connections,
+        timeout=COMMAND_TIMEOUT_S,
+        socket_timeout=limit_s,
+        socket_connect_timeout=limit_s,
+        retry=retry,
+        protocol=2,
+    )
+    return Redis.from_pool(pool)
 
 
 def unavailable(url: str, error: BaseException) -> Unavailable:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
+from math import inf
+from numbers import Integral, Real
 from typing import NoReturn, TypeGuard
 
-from embedmq_schemas.names import is_id, is_model_name
+from embedmq_schemas.names import Names, is_id, is_model_name, is_topic
 from embedmq_schemas.requests import DTYPES, ENCODINGS, LANES, OUTPUTS, Item
 
 from embedmq.errors import InvalidRequest
@@ -67,12 +68,32 @@ def check_place(model: object, lane: object) -> None:
         raise InvalidRequest(f"model: {model!r} is no model's name: lower-case letters, digits and dashes")
 
 
-def check_address(id: object, timeout_s: float | None) -> None:
+def check_address(id: object, timeout_s: object) -> None:
     """Refuse an id or a time limit that no request may have."""
     if not (isinstance(id, str) and is_id(id)):
         raise InvalidRequest(f"id: {id!r} must match [A-Za-z0-9._:/-]{{1,128}}: use a UUID")
-    if timeout_s is not None and not timeout_s > 0:
-        raise InvalidRequest(f"timeout_s: {timeout_s!r} must be above 0, or None for no limit")
+    if timeout_s is not None and not (_is_time(timeout_s) and timeout_s > 0):
+        raise InvalidRequest(f"timeout_s: {timeout_s!r} must be a number of seconds above 0, or None for no limit")
+
+
+def check_wait(wait_s: object) -> None:
+    """Refuse what nobody can wait for a result."""
+    if not _is_time(wait_s):
+        raise InvalidRequest(f"wait_s: {wait_s!r}: must be a number of seconds, 0 or more")
+
+
+def check_request_topic(topic: object, names: Names) -> None:
+    """Refuse a topic where no request belongs: one of our own that is for something else."""
+    _check_topic("topic", topic)
+    if str(topic).startswith(f"{names.prefix}.") and names.parse(str(topic)) is None:
+        raise InvalidRequest(f"topic: {topic} is no topic of requests: these are {names.prefix}.MODEL.LANE")
+
+
+def check_reply_topic(topic: object, names: Names) -> None:
+    """Refuse a topic where no worker would answer: our own are for requests."""
+    _check_topic("reply_topic", topic)
+    if str(topic).startswith(f"{names.prefix}."):
+        raise InvalidRequest(f"reply_topic: {topic} begins with {names.prefix}, as only requests' topics do: rename it")
 
 
 def check_labels(tenant: object, meta: object, item_ids: object, count: int, max_meta_bytes: int) -> None:
@@ -118,6 +139,11 @@ def refuse_unencodable(texts: Mapping[str, object], cause: UnicodeEncodeError) -
     raise InvalidRequest(f"a text that UTF-8 cannot write: {cause.reason}") from None
 
 
+def _check_topic(place: str, topic: object) -> None:
+    if not isinstance(topic, str) or not is_topic(topic):
+        raise InvalidRequest(f"{place}: {topic!r} is no topic's name: letters, digits, dots, dashes and underscores")
+
+
 def read_item(item: object, place: str) -> Item:
     """One item as the wire has it; raises InvalidRequest naming its `place`."""
     if isinstance(item, str):
@@ -154,6 +180,10 @@ def _check_item_ids(item_ids: object, count: int) -> None:
         raise InvalidRequest("item_ids: must be a sequence of str")
     if len(item_ids) != count:
         raise InvalidRequest(f"item_ids: {len(item_ids)} for {count} items: give one an item")
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return isinstance(value, Real) and 0 <= float(value) < inf
 
 
 def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
