@@ -29,7 +29,18 @@ def methods(kind: type) -> dict[str, inspect.Signature]:
 def test_a_fake_has_every_method_of_the_real_client_and_its_signature(real: type, fake: type) -> None:
     """Whatever is added to the client is there in its double, is noted in `calls`, and is called in the same way."""
     theirs, ours = methods(real), methods(fake)
-    assert {"embed", "score", "submit", "publish", "result", "any_result", "cancel", "models"} <= theirs.keys()
+    assert {
+        "embed",
+        "score",
+        "submit",
+        "publish",
+        "result",
+        "any_result",
+        "cancel",
+        "models",
+        "map",
+        "publish_all",
+    } <= theirs.keys()
     assert {name: ours.get(name) for name in theirs} == theirs
     assert theirs.keys() <= vars(fake).keys()
 
@@ -138,3 +149,19 @@ async def test_what_is_published_is_kept_or_goes_to_a_topic(world: World) -> Non
     id = await world.mq.publish("minilm", ["one", "two"], keep_s=60, item_ids=["x", "y"])
     assert (await world.mq.result(id, wait_s=10)).item_ids == ["x", "y"]
     assert await world.mq.publish("minilm", "one", reply_topic="vectors", id="mine") == "mine"
+
+
+async def test_inputs_of_any_length_stream_through(world: World) -> None:
+    """`map` gives one embedding an item, in order, with its id or its error; `publish_all` numbers its requests."""
+    rows = await world.mapped((f"{n}", f"text {n}") for n in range(200))
+    one = await world.mq.embed("minilm", "text 150")
+    assert [row.item_id for row in rows] == [f"{n}" for n in range(200)]
+    assert rows[150].dense.tolist() == one.dense[0].tolist()
+
+    left = await world.mq.publish_all("minilm", (f"text {n}" for n in range(100)), keep_s=60)
+    found = [await world.mq.result(id, wait_s=10) for id in left.ids]
+    assert (left.items, sum(map(len, found))) == (100, 100)
+
+    world.fail_bad_texts()
+    good, bad = await world.mapped(iter(["text", BAD]), return_exceptions=True)
+    assert (good.dense.shape, type(bad), bad.code) == ((WIDTH,), embedmq.RequestFailed, "too_long")

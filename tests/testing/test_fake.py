@@ -123,6 +123,9 @@ async def test_faults_happen_as_often_as_said_and_to_whom_it_was_said(fake: Fake
     assert fake.published == []
     fake.heal()
     assert len(await fake.embed("minilm", "a")) == 1
+    fake.fail(items=lambda item: item[0] == "x")
+    with pytest.raises(IndexError):  # the test's own mistake reaches the test
+        await fake.embed("minilm", "")
     with pytest.raises(ValueError, match="minlim"):
         fake.fail("minlim")
     with pytest.raises(ValueError, match="too_slow"):
@@ -162,6 +165,10 @@ async def test_calls_are_noted_as_they_were_written(fake: FakeClient) -> None:
         Call("result", None, None, {"id": "x", "wait_s": 0}),
         Call("publish", "minilm", ["a", "b"], {"reply_topic": "vectors", "meta": {"page": "7"}}),
     ]
+    fake.calls.clear()
+    assert [row.item_id async for row in fake.map("minilm", iter([("x", "a")]), ordered=False)] == ["x"]
+    assert [(call.method, call.options) for call in fake.calls] == [("map", {"ordered": False})]
+
     (left,) = fake.published
     assert (left.topic, left.request.id, left.request.meta) == ("embedmq.minilm.bulk", id, {"page": "7"})
     (reply,) = fake.replies["vectors"]

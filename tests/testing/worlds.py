@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
+from embedmq.source import Source
 from embedmq.testing import FakeClient, FakeSyncClient
 from embedmq_schemas.codes import Code
 
@@ -24,6 +25,7 @@ class World(Protocol):
     def heal(self) -> None: ...
     async def arrived(self, count: int) -> None: ...
     async def release(self) -> None: ...
+    async def mapped(self, items: Source, **options: Any) -> list[Any]: ...
 
 
 class Real:
@@ -58,6 +60,9 @@ class Real:
         await self._standin.reply(*[(request, embedded(request)) for request in self._held])
         self._held.clear()
 
+    async def mapped(self, items: Source, **options: Any) -> list[Any]:
+        return [each async for each in self.mq.map("minilm", items, **options)]
+
 
 class Fake:
     """A fake client, of either kind."""
@@ -83,3 +88,9 @@ class Fake:
 
     async def release(self) -> None:
         self._fake.release()
+
+    async def mapped(self, items: Source, **options: Any) -> list[Any]:
+        fake = self._fake
+        if isinstance(fake, FakeSyncClient):
+            return await asyncio.to_thread(lambda: list(fake.map("minilm", items, **options)))
+        return [each async for each in fake.map("minilm", items, **options)]
