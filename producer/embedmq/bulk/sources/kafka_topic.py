@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import AuthorizationError, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 from msgspec import Struct
 
 from embedmq.bulk.errors import Away, SourceRefused
@@ -71,14 +71,15 @@ class Topic:
 
     def read(self, partition: int, offset: int) -> Iterator[Records | Unread]:
         """A partition from an offset on, some records at a time; raises Away."""
-        part, at, most = TopicPartition(self._name, partition), offset, MAX_BLOCK_ROWS
+        part, end = TopicPartition(self._name, partition), self.ends[partition]
+        at, most = offset, MAX_BLOCK_ROWS
         consumer = self._started()
         self._run(_begin(consumer, part, at))
-        while at < self.ends[partition]:
+        while at < end:
             try:
                 records = self._run(_some(consumer, part, most, READ_TIMEOUT_S))
             except OffsetOutOfRangeError:
-                gone, at = at, self._run(_first(consumer, part))
+                gone, at = at, min(end, self._run(_first(consumer, part)))
                 yield Unread(gone, at, "retention has deleted them before they were read")
                 consumer.seek(part, at)
             except UnicodeDecodeError:
@@ -89,8 +90,8 @@ class Topic:
                 most = 1 if most > 1 else MAX_BLOCK_ROWS
                 consumer.seek(part, at)
             else:
-                at = records.next
-                yield Records([record for record in records.found if record.offset < self.ends[partition]], at)
+                at = min(records.next, end)
+                yield Records([record for record in records.found if record.offset < end], at)
 
     def _run(self, question: Coroutine[Any, Any, _R]) -> _R:
         return self._runner.run(self._explained(question))
@@ -105,7 +106,7 @@ class Topic:
             return await question
         except OffsetOutOfRangeError:
             raise
-        except AuthorizationError as error:
+        except TopicAuthorizationFailedError as error:
             raise SourceRefused(
                 f"{self._where}: we may not read it: it wants READ and DESCRIBE on the topic"
             ) from error
@@ -133,14 +134,14 @@ class Topic:
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[int]:
         """Look at all topics, since one that is asked for by its name might be created. A new one may be seen late."""
-        names: set[str] = set()
+        there: list[str] = []
         for _ in range(UNSEEN_LOOKS):
-            names = await consumer.topics()
-            if self._name in names and (found := consumer.partitions_for_topic(self._name)):
+            seen = await consumer._client.fetch_all_metadata()
+            if found := seen.partitions_for_topic(self._name):
                 return sorted(found)
+            there = sorted(seen.topics())
             await asyncio.sleep(LOOK_AGAIN_S)
-        own = sorted(name for name in names if not name.startswith("__"))
-        raise SourceRefused(f"{self._where} is not there, or we may not see it. {suggest(self._name, own)}")
+        raise SourceRefused(f"{self._where} is not there, or we may not see it: {suggest(self._name, there)}")
 
 
 async def _begin(consumer: AIOKafkaConsumer, part: TopicPartition, offset: int) -> None:

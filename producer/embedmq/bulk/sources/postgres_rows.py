@@ -38,16 +38,16 @@ class Layout(Struct, frozen=True):
 
     @property
     def key(self) -> sql.Composable:
-        """The id column."""
-        return sql.Identifier(self.columns.id or "")
+        """The id column; with its table, since `order by id` alone would mean what is selected under that name."""
+        return _column(self.columns.id or "")
 
 
 def find_layout(connection: psycopg.Connection[TupleRow], address: Address, columns: Columns) -> Layout:
     """Look at names, types and indexes; raises SourceRefused, psycopg.Error."""
     where = f"{address.name} at {address.shown}"
-    relation: sql.Composable = sql.Identifier(*address.table)
-    if address.query:
-        relation = sql.SQL("({}\n) as query").format(_trusted(address.query))
+    relation: sql.Composable = sql.SQL("({}\n)").format(_trusted(address.query))
+    if address.table:
+        relation = sql.Identifier(*address.table)
     there = _types(connection, relation, address)
     keys = {} if address.query else _keys(connection, relation)
     settled = settle(columns, there, where)
@@ -67,7 +67,7 @@ def find_layout(connection: psycopg.Connection[TupleRow], address: Address, colu
 
 def count(layout: Layout) -> sql.Composed:
     """How many rows there are."""
-    return sql.SQL("select count(*) from {}").format(layout.relation)
+    return sql.SQL("select count(*) from {} as source").format(layout.relation)
 
 
 def page(layout: Layout, after: str | None, rows: int) -> sql.Composed:
@@ -84,7 +84,7 @@ def sorted_rows(layout: Layout, id: str | None, *, begun: bool) -> sql.Composed:
     behind = sql.SQL("where {} is null").format(layout.key)
     if id is not None:
         behind += sql.SQL(" or {} >= {}").format(exact, sql.Literal(id))
-    text = sql.Identifier(layout.columns.text)
+    text = _column(layout.columns.text)
     order = sql.SQL('{} order by {} nulls last, {}::text collate "C"')
     return _select(layout, order.format(behind if begun else sql.SQL(""), exact, text))
 
@@ -101,19 +101,23 @@ class _Type(Struct, frozen=True):
 
 def _select(layout: Layout, rest: sql.Composable) -> sql.Composed:
     """Id, text or null, the text's size, and what is kept."""
-    text = sql.Identifier(layout.columns.text)
+    text = _column(layout.columns.text)
     size, most = sql.SQL("octet_length({}::text)").format(text), sql.Literal(MAX_ROW_BYTES)
     short = sql.SQL("case when {} <= {} then {}::text end").format(size, most, text)
-    kept = [sql.Identifier(name) for name in layout.columns.keep]
+    kept = [_column(name) for name in layout.columns.keep]
     columns = sql.SQL(", ").join([sql.SQL("{}::text").format(layout.key), short, size, *kept])
-    return sql.SQL("select {} from {} {}").format(columns, layout.relation, rest)
+    return sql.SQL("select {} from {} as source {}").format(columns, layout.relation, rest)
+
+
+def _column(name: str) -> sql.Composable:
+    return sql.Identifier("source", name)
 
 
 def _types(connection: psycopg.Connection[TupleRow], relation: sql.Composable, address: Address) -> dict[str, _Type]:
     """The types of all columns by their names."""
     try:
         with connection.transaction():
-            found = connection.execute(sql.SQL("select * from {} limit 0").format(relation)).description or []
+            found = connection.execute(sql.SQL("select * from {} as source limit 0").format(relation)).description or []
     except psycopg.errors.UndefinedTable as error:
         names = [str(name) for (name,) in connection.execute(_TABLES)] if address.table else []
         hint = f": {suggest(address.table[-1], names)}" if address.table else ""
