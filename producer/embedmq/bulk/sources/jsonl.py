@@ -41,14 +41,19 @@ class JsonlSource:
     def open(self) -> None:
         """Find the files, and each named column in the first `SAMPLE_LINES`."""
         self._files = find_files(self._uri, ENDINGS)
-        sample = list(itertools.islice(self._sampled(), SAMPLE_LINES))
-        objects = [fields for fields in sample if not isinstance(fields, Flaw)]
-        if 2 * len(objects) < len(sample):
-            message = f"{self._uri} is no JSONL: of its first {len(sample)} lines {len(objects)} are JSON objects"
+        there: dict[str, None] = {}
+        lines = objects = 0
+        for fields in itertools.islice(self._sampled(), SAMPLE_LINES):
+            lines += 1
+            if not isinstance(fields, Flaw):
+                objects += 1
+                there |= dict.fromkeys(fields)
+        if 2 * objects < lines:
+            message = f"{self._uri} is no JSONL: of its first {lines} lines {objects} are JSON objects"
             raise SourceRefused(f"{message}. Give each row a line of its own, for example by jq -c '.[]'")
         if objects:
-            there = dict.fromkeys(name for fields in objects for name in fields)
-            self._columns = settle(self._columns, there, _sampled_part(self._uri, len(sample)))
+            where = self._uri if lines < SAMPLE_LINES else f"{self._uri}, in its first {lines} lines,"
+            self._columns = settle(self._columns, there, where)
 
     def count(self) -> None:
         """Unknown before the last line is read."""
@@ -95,7 +100,3 @@ def _fields(line: Line, where: str) -> Mapping[str, object] | Flaw | None:
         return Flaw(where, "malformed", "its objects are nested too deep")
     except ValueError as error:  # msgspec's own, or that a string is not UTF-8
         return Flaw(where, "malformed", str(error)) if line.strip() else None
-
-
-def _sampled_part(uri: str, lines: int) -> str:
-    return f"{uri}, in its first {lines} lines," if lines == SAMPLE_LINES else uri

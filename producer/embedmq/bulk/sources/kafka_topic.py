@@ -80,6 +80,8 @@ class Topic:
                 records = self._run(_some(consumer, part, most, READ_TIMEOUT_S))
             except OffsetOutOfRangeError:
                 gone, at = at, min(end, self._run(_first(consumer, part)))
+                if at <= gone:
+                    raise SourceRefused(f"{self._where}: partition {partition} has lost what was behind {at}") from None
                 yield Unread(gone, at, "retention has deleted them before they were read")
                 consumer.seek(part, at)
             except UnicodeDecodeError:
