@@ -75,12 +75,12 @@ class Meter:
         self.tokens_per_request[model] = before + SMOOTHING * (mean - before)
 
     def encoded(self, batch: Batch, supplied: Supplied) -> None:
-        """A batch has its vectors."""
+        """A batch has its vectors: counters and the log say for how much, the rest what that cost the device."""
         model, metrics, forward_s = batch.model, self._metrics, supplied.forward_s
         fill = supplied.tokens / self._budgets[model].tokens
+        metrics.count("items_total", batch.items, model)
+        metrics.count("tokens_total", batch.tokens, model)
         if supplied.items:
-            metrics.count("items_total", supplied.items, model)
-            metrics.count("tokens_total", supplied.tokens, model)
             metrics.observe("batch_items", supplied.items, model)
             metrics.observe("batch_tokens", supplied.tokens, model)
             metrics.observe("batch_fill_ratio", min(fill, 1.0), model)
@@ -101,8 +101,8 @@ class Meter:
             extra={
                 "model": model,
                 "requests": len(batch.parts),
-                "items": supplied.items,
-                "tokens": supplied.tokens,
+                "items": batch.items,
+                "tokens": batch.tokens,
                 "coalesced": supplied.coalesced,
                 "cached": supplied.hits,
                 "fill": round(fill, 3),
