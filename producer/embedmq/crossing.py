@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
@@ -60,16 +59,18 @@ def cross(start: Start, begin: Callable[[Source], Mapped[T]], source: Source) ->
     words: SimpleQueue[object] = SimpleQueue()
     feed = Feed(words)
     far = start(_begin(begin, feed if isinstance(source, Iterable) else source)).result()
-    tap = Tap(iter(source), feed, far.max_in_flight) if isinstance(source, Iterable) else None
+    tap = Tap(iter(source), feed, far.max_in_flight, counted=True) if isinstance(source, Iterable) else None
     return _values(start, far, words, tap)
 
 
-def cross_once(start: Start, work: Callable[[Source], Coroutine[object, object, T]], source: Source) -> T:
-    """What `work` returns on the loop, while the source is asked as by `cross`."""
+def cross_once(
+    start: Start, work: Callable[[Source], Coroutine[object, object, T]], source: Source, max_in_flight: int
+) -> T:
+    """What `work` returns on the loop, while the source is asked as by `cross`, for `max_in_flight` items at a time."""
     check_source(source)
     words: SimpleQueue[object] = SimpleQueue()
     feed = Feed(words)
-    tap = Tap(iter(source), feed, sys.maxsize) if isinstance(source, Iterable) else None
+    tap = Tap(iter(source), feed, max_in_flight, counted=False) if isinstance(source, Iterable) else None
     step = start(work(feed if isinstance(source, Iterable) else source))
     step.add_done_callback(words.put)
     try:

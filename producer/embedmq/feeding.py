@@ -9,7 +9,7 @@ from queue import SimpleQueue
 
 from msgspec import Struct
 
-from embedmq.packing import Entry, record_items
+from embedmq.packing import Entry
 from embedmq.source import SLICE_S, close
 
 WANTED = "wanted"
@@ -59,11 +59,12 @@ class Feed:
 class Tap:
     """The source, in the thread of its consumer."""
 
-    def __init__(self, entries: Iterator[Entry], feed: Feed, max_in_flight: int) -> None:
+    def __init__(self, entries: Iterator[Entry], feed: Feed, room: int, *, counted: bool) -> None:
+        """`room` is for how many entries there is room: at once, or where they are `counted`, until they come back."""
         self._entries = entries
         self._feed = feed
-        self._most = record_items(max_in_flight)
-        self._room = max_in_flight
+        self._room = room
+        self._counted = counted
         self.wanted = False
         """Whether the loop waits for it."""
         self.patience_s = 0.0
@@ -73,10 +74,11 @@ class Tap:
         """Hand over what the source gives at once and there is room for."""
         self.wanted = False
         began = time.monotonic()
-        given = self._slice(min(self._most, self._room), began + SLICE_S)
+        given = self._slice(self._room, began + SLICE_S)
         took_s = time.monotonic() - began
         self.patience_s = took_s if took_s >= SLICE_S else 0.0
-        self._room -= len(given.entries)
+        if self._counted:
+            self._room -= len(given.entries)
         self._feed.give(given)
 
     def give_back(self, items: int) -> None:

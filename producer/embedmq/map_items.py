@@ -13,7 +13,7 @@ from msgspec import Struct
 from embedmq.embeddings import Embedding, Embeddings
 from embedmq.errors import EmbedMQError, RequestFailed
 from embedmq.flow import Run, flow
-from embedmq.packing import Packed, fill, packer, record_items
+from embedmq.packing import Packed, fill, packer_for, record_items
 from embedmq.parts import ask_embed
 from embedmq.requests import EmbedOptions, build_embed
 from embedmq.session import Session
@@ -86,15 +86,15 @@ async def _map(
 
     async def ask(packed: Packed) -> Embeddings:
         session.check_streaming()
-        route = await session.route(model, course.lane)
         due = session.due(model, course.lane, course.timeout_s)
+        route = await session.route(model, course.lane, due=due)
         request = fill(template, packed, session.next_id(), course.timeout_s)
         return await ask_embed(session, route, request, due)
 
-    limits = (await session.route(model, course.lane)).limits
-    most = record_items(course.max_in_flight)
-    window: Window[Embeddings] = Window(course.max_in_flight, most, ordered=course.ordered)
-    async with aclosing(flow(source, packer(template, limits, most), window, ask)) as slots:
+    route = await session.route(model, course.lane, due=session.due(model, course.lane, course.timeout_s))
+    packer = packer_for(template, route.limits, record_items(course.max_in_flight))
+    window: Window[Embeddings] = Window(course.max_in_flight, packer.max_items, ordered=course.ordered)
+    async with aclosing(flow(source, packer, window, ask)) as slots:
         async for slot in slots:
             if isinstance(slot.outcome, Embeddings):
                 revision = same_revision(revision, slot.outcome)

@@ -48,7 +48,7 @@ class Packer:
 
     def __init__(self, max_items: int, space_bytes: int) -> None:
         """`space_bytes` is what the workers' limits leave for items in one record."""
-        self._max_items = max_items
+        self.max_items = max_items
         self._space_bytes = space_bytes
         self._max_bytes = min(RECORD_BYTES, space_bytes)
         self._seen = 0
@@ -78,7 +78,7 @@ class Packer:
         if item_id is not None and self._open.item_ids is not None:
             self._open.item_ids.append(item_id)
         self._used_bytes += size
-        if len(self) == self._max_items:
+        if len(self) == self.max_items:
             full.append(self.close())
         return full
 
@@ -101,7 +101,7 @@ def check_items(name: str, count: object) -> None:
         raise InvalidRequest(f"{name}: {count!r} must be a whole number of items, 1 or more")
 
 
-def packer(template: Embed, limits: Limits, max_items: int) -> Packer:
+def packer_for(template: Embed, limits: Limits, max_items: int) -> Packer:
     """A packer for records that are like `template` and are within `limits`."""
     empty = msgspec.structs.replace(template, items=[], item_ids=[])
     return Packer(min(max_items, limits.max_items), limits.max_request_bytes - len(encode(empty)) - FRAME_BYTES)

@@ -13,10 +13,11 @@ from msgspec import Struct
 
 from embedmq.errors import EmbedMQError, InvalidRequest
 from embedmq.flow import flow
-from embedmq.packing import Packed, check_items, fill, packer, record_items
+from embedmq.packing import Packed, check_items, fill, packer_for, record_items
 from embedmq.requests import EmbedOptions, build_embed, encode
 from embedmq.session import Session
 from embedmq.source import Source, check_no_item_ids, check_source
+from embedmq.validation import check_reply_topic
 from embedmq.window import Window
 
 LAST_RECORD = 10**12
@@ -37,7 +38,7 @@ class Published(Struct, frozen=True):
 
 
 class PublishAllOptions(EmbedOptions, total=False):
-    """What may be asked of `publish_all`."""
+    """What may be asked of `publish_all`, beside how much may be in flight."""
 
     reply_topic: str | None
     keep_s: int | None
@@ -46,7 +47,6 @@ class PublishAllOptions(EmbedOptions, total=False):
     timeout_s: float | None
     id: str | None
     encoding: str
-    max_in_flight: int
     max_record_items: int
 
 
@@ -72,6 +72,8 @@ async def publish_all(
     Raises:
         InvalidRequest, Unavailable, and what the source raises.
     """
+    if posting.reply_topic is not None:
+        check_reply_topic(posting.reply_topic, session.names)
     template = _template(model, posting, options)
     check_source(source)
     check_items("max_record_items", posting.max_record_items)
@@ -85,9 +87,10 @@ async def publish_all(
             await session.kept.expect(request.id or "", request.keep_s, request.deadline_unix_ms)
         await session.publish(route, request, encode(request), len(packed.items))
 
-    window: Window[None] = Window(posting.max_in_flight, most, ordered=True)
+    packer = packer_for(template, route.limits, most)
+    window: Window[None] = Window(posting.max_in_flight, packer.max_items, ordered=True)
     try:
-        async with aclosing(flow(source, packer(template, route.limits, most), window, publish)) as slots:
+        async with aclosing(flow(source, packer, window, publish)) as slots:
             async for slot in slots:
                 if isinstance(slot.outcome, Exception):
                     raise slot.outcome

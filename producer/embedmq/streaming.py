@@ -6,6 +6,7 @@ from typing import Literal, Unpack, overload
 
 from embedmq_schemas.requests import Lane
 
+from embedmq.defaults import EVERY, OF_EMBED, defaulted
 from embedmq.embeddings import Embedding
 from embedmq.errors import EmbedMQError
 from embedmq.map_items import Course, MapOptions, Mapped, map_items
@@ -26,6 +27,7 @@ class Streaming(Started):
     def map(
         self, model: str, items: Source, *, return_exceptions: bool, **options: Unpack[MapOptions]
     ) -> Mapped[Embedding | EmbedMQError]: ...
+    @defaulted(OF_EMBED)  # type: ignore[misc]  # mypy does not find the keywords of an Unpack behind a decorator
     def map(
         self,
         model: str,
@@ -62,6 +64,7 @@ class Streaming(Started):
         course = Course(max_in_flight, ordered, return_exceptions, lane, timeout_s)
         return map_items(self._started(), model, items, course, **options)
 
+    @defaulted(EVERY)
     async def publish_all(
         self,
         model: str,

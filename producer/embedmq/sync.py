@@ -110,9 +110,17 @@ class SyncClient:
 
         return cross(self._start, begin, items)
 
-    def publish_all(self, model: str, items: Source, **options: Unpack[PublishAllOptions]) -> Published:
-        """As `Client.publish_all`; a synchronous source is asked in this thread."""
-        return cross_once(self._start, lambda source: self._client.publish_all(model, source, **options), items)
+    def publish_all(
+        self, model: str, items: Source, *, max_in_flight: int = 1_024, **options: Unpack[PublishAllOptions]
+    ) -> Published:
+        """As `Client.publish_all`; a synchronous source is asked in this thread, for up to `max_in_flight` items more
+        than can go at once.
+        """
+
+        async def publish(source: Source) -> Published:
+            return await self._client.publish_all(model, source, max_in_flight=max_in_flight, **options)
+
+        return cross_once(self._start, publish, items, max_in_flight)
 
     def _wait(self, work: Coroutine[object, object, _R]) -> _R:
         try:
