@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from embedmq.bulk import load_vectors
 from embedmq.bulk.ports import Sink
-from embedmq.bulk.rows import Shape
+from embedmq.bulk.rows import BulkDtype, Shape
 from embedmq.bulk.sinks.folder.manifest import read_manifest
 from embedmq.bulk.sinks.folder.plan import MAX_SMALL_PARTS
+from embedmq_schemas.vectors import Array
 
 from tests.bulk.file_sinks import (
     IN_MEMORY,
@@ -166,21 +167,25 @@ def test_load_vectors_gives_ids_and_one_array(folder: Path, sink: Sink) -> None:
     assert sorted(ids) == sorted(f"{k} {i}" for k in range(3) for i in range(5))
 
 
-def test_half_floats_come_back_bit_by_bit(folder: Path) -> None:
-    """The sixty-three thousand finite ones, through a rewrite of their part, too."""
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    rows = halves[np.isfinite(halves)].reshape(-1, 8)
-    sink = opened(folder, shape=Shape(dimensions=8, dtype="float16"))
-    block = vectors([f"{i:05d}" for i in range(len(rows))], 8, "float16", kept={})
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_numbers_come_back_bit_by_bit(folder: Path, dtype: BulkDtype) -> None:
+    """Every finite half, and floats of all magnitudes, through a rewrite of their part, too."""
+    bits: Array = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    if dtype == "float32":
+        bits = np.random.default_rng(1).integers(0, 2**32, 2**16, np.uint32).view(np.float32)
+    finite = bits[np.isfinite(bits)]
+    rows = finite[: len(finite) // 8 * 8].reshape(-1, 8)
+    sink = opened(folder, shape=Shape(dimensions=8, dtype=dtype))
+    block = vectors([f"{i:05d}" for i in range(len(rows))], 8, dtype, kept={})
     block.dense[:] = rows
     sink.write(block)
     sink.commit(b"1")
-    sink.write(vectors({"00000": 1}, 8, "float16", kept={}))
+    sink.write(vectors({"00000": 1}, 8, dtype, kept={}))
     sink.commit(b"2")
     sink.close()
     ids, dense = load_vectors(folder)
-    order = np.argsort(ids)
-    assert np.array_equal(dense[order][1:], rows[1:])
+    assert dense.dtype.name == dtype
+    assert np.array_equal(dense[np.argsort(ids)][1:], rows[1:])
 
 
 def test_any_text_is_an_id_and_kept_values_stay_what_they_are(folder: Path, sink: Sink) -> None:

@@ -18,6 +18,9 @@ T = TypeVar("T")
 Line = Mapping[str, Scalar | list[float]]
 
 _DIGITS = {"float32": 9, "float16": 5}
+_LARGEST = 60
+_POWERS = np.array([float(f"1e{k}") for k in range(-_LARGEST, _LARGEST + 1)])
+"""Ten to the -60th up to the 60th, more than a float32 times nine digits needs: looking up is faster than `pow`."""
 
 
 class LineWriter:
@@ -60,6 +63,6 @@ def shortest(dense: Array) -> list[list[float]]:
     with np.errstate(divide="ignore"):
         exponents = np.floor(np.log10(np.abs(wide)))
     exponents[~np.isfinite(exponents)] = 0  # of zero
-    scale = 10.0 ** (_DIGITS[dense.dtype.name] - 1 - exponents)
+    scale = _POWERS[_DIGITS[dense.dtype.name] - 1 + _LARGEST - exponents.astype(np.int64)]
     rows: list[list[float]] = (np.rint(wide * scale) / scale).tolist()
     return rows
