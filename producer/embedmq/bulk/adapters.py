@@ -16,7 +16,7 @@ Side = Literal["source", "sink"]
 
 GROUPS: Final[Mapping[Side, str]] = {"source": "embedmq.sources", "sink": "embedmq.sinks"}
 ALIASES: Final[Mapping[str, str]] = {"postgres": "postgresql", "ndjson": "jsonl", "pq": "parquet", "lance": "lancedb"}
-COMPRESSED: Final = (".gz", ".zst", ".bz2")
+COMPRESSED: Final = (".gz",)
 EXTRAS: Final[Mapping[str, str]] = {
     "pyarrow": "parquet",
     "psycopg": "postgres",
