@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from embedmq_schemas.results import Failed
 
     from embedmq.client import Client
+    from embedmq.defaults import Defaults
     from embedmq.embeddings import Embedding, Embeddings, SparseVector
     from embedmq.errors import (
         DeadlineExceeded,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Client",
     "DeadlineExceeded",
+    "Defaults",
     "EmbedMQError",
     "Embedding",
     "Embeddings",
@@ -53,6 +55,7 @@ __all__ = [
 
 _MODULES = {
     "Client": "client",
+    "Defaults": "defaults",
     "Embedding": "embeddings",
     "Embeddings": "embeddings",
     "Failed": "reply_topic",

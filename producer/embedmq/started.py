@@ -83,7 +83,11 @@ class Started:
         session = self._session
         if session is None:
             raise RuntimeError("this client is not started: use it inside `async with client:`")
-        if asyncio.get_running_loop() is not session.loop:
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:  # none, as in a forked child that goes on within its parent's
+            here = None
+        if here is not session.loop:
             other = "process (it was forked)" if os.getpid() != self._pid else "event loop"
             raise RuntimeError(f"this client belongs to another {other}: start one of its own here")
         return session

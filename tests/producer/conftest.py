@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from embedmq_local.stack import Stack
 
 from tests.producer.standin import StandIn
 
+NewClient = Callable[..., AbstractAsyncContextManager[Any]]
+
 
 class Awaited:
     """A SyncClient whose methods are awaited, so that one test serves both clients."""
 
     def __init__(self, client: embedmq.SyncClient) -> None:
-        self._client = client
+        self.client = client
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        method = getattr(self._client, name)
+        method = getattr(self.client, name)
         return lambda *args, **kwargs: asyncio.to_thread(method, *args, **kwargs)
 
 
@@ -41,18 +44,34 @@ async def mq(stack: Stack, prefix: str, worker: StandIn) -> AsyncIterator[embedm
 
 
 @pytest.fixture(params=["Client", "SyncClient"])
-async def either(request: pytest.FixtureRequest, stack: Stack, prefix: str, worker: StandIn) -> AsyncIterator[Any]:
-    """A client of each kind, in turn, used in the same way."""
-    if request.param == "Client":
-        async with embedmq.Client(stack.kafka, stack.redis, prefix=prefix) as client:
-            yield client
-        return
-    sync = embedmq.SyncClient(stack.kafka, stack.redis, prefix=prefix)
-    await asyncio.to_thread(sync.__enter__)
+def new_either(request: pytest.FixtureRequest, stack: Stack, prefix: str) -> NewClient:
+    """Makes clients of each kind, in turn, that are used in the same way."""
+
+    @asynccontextmanager
+    async def make(**settings: Any) -> AsyncIterator[Any]:
+        kind = embedmq.Client if request.param == "Client" else embedmq.SyncClient
+        client = kind(stack.kafka, settings.pop("redis", stack.redis), prefix=prefix, **settings)
+        async with client if isinstance(client, embedmq.Client) else awaited(client) as started:
+            yield started
+
+    return make
+
+
+@asynccontextmanager
+async def awaited(client: embedmq.SyncClient) -> AsyncIterator[Awaited]:
+    """Start and stop it without holding up the loop."""
+    await asyncio.to_thread(client.__enter__)
     try:
-        yield Awaited(sync)
+        yield Awaited(client)
     finally:
-        await asyncio.to_thread(sync.__exit__, None, None, None)
+        await asyncio.to_thread(client.__exit__, None, None, None)
+
+
+@pytest.fixture
+async def either(new_either: NewClient, worker: StandIn) -> AsyncIterator[Any]:
+    """A client of each kind, in turn, beside the stand-in."""
+    async with new_either() as client:
+        yield client
 
 
 @pytest.fixture

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import embedmq
 import pytest
+from embedmq.kafka import connection_options
+from embedmq.settings import Setup
 from embedmq_local.redis_server import RedisServer
 from embedmq_local.stack import Stack
+from redis.asyncio import Redis
 
-from tests.producer.standin import StandIn, create_topics, embedded
+from tests.producer.conftest import NewClient
+from tests.producer.standin import StandIn, create_topics, embedded, vector
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 
@@ -166,3 +171,109 @@ async def test_what_was_read_is_trimmed_and_goes_with_the_client(
 
         await until(short)
     assert not await worker.redis.exists(stream)
+
+
+async def test_a_redis_that_hangs_holds_up_no_caller_for_longer_than_it_allows(
+    stack: Stack, own_redis: RedisServer, prefix: str, new_either: NewClient
+) -> None:
+    """Neither the first call, which has to ask where the model is served, nor the wait for a kept result."""
+    process = own_redis.process
+    assert process is not None
+    async with new_either(redis=own_redis.url) as mq:
+        process.signal(signal.SIGSTOP)
+        try:
+            before = time.monotonic()
+            outcomes = await asyncio.gather(
+                mq.embed("minilm", "a", timeout_s=1),
+                mq.score("minilm", "q", ["a"], timeout_s=1),
+                mq.result("x", wait_s=1),
+                return_exceptions=True,
+            )
+            assert time.monotonic() - before < 3
+        finally:
+            process.signal(signal.SIGCONT)
+    ends = [embedmq.DeadlineExceeded, embedmq.DeadlineExceeded, embedmq.Unavailable]
+    assert [type(outcome) for outcome in outcomes] == ends
+
+
+async def test_each_request_has_the_same_time_to_get_into_kafka(stack: Stack, prefix: str) -> None:
+    """One that came later is not given up with the one before it, of whose batch it had to wait for the end."""
+    await create_topics(stack.kafka, [f"{prefix}.minilm.bulk"])
+    process = stack.brokers[0].process
+    assert process is not None
+    async with embedmq.Client(stack.kafka, stack.redis, prefix=prefix, publish_timeout_s=2) as mq:
+        await mq.publish("minilm", "a", keep_s=0, tenant="t")
+        try:
+            process.signal(signal.SIGSTOP)
+            first = asyncio.create_task(mq.publish("minilm", "b", keep_s=0, tenant="t"))
+            await asyncio.wait({first}, timeout=1.5)
+            second = asyncio.create_task(mq.publish("minilm", "c", keep_s=0, tenant="t"))
+            with pytest.raises(embedmq.Unavailable, match="acknowledge"):
+                await first
+            assert not second.done()
+        finally:
+            process.signal(signal.SIGCONT)
+        assert await second
+
+
+async def test_one_client_survives_restarts_of_kafka_and_redis(
+    stack: Stack, own_redis: RedisServer, prefix: str, until: Until
+) -> None:
+    """What waited for its answer gets it, and the next call is as any other."""
+    broker = stack.brokers[0]
+    async with (
+        StandIn(stack.kafka, own_redis.url, prefix) as worker,
+        embedmq.Client(stack.kafka, own_redis.url, prefix=prefix, resend_grace_s=0.3) as mq,
+    ):
+        worker.answer = lambda _: None
+        waiting = [asyncio.create_task(mq.embed("minilm", text)) for text in "ab"]
+        await worker.wait_for(1)
+        own_redis.stop(kill=True)
+        await asyncio.to_thread(broker.stop, kill=True)
+        own_redis.start()
+        await asyncio.to_thread(broker.start)
+        worker.answer = embedded
+
+        assert [(await call).dense[0].tolist() for call in waiting] == [vector("a"), vector("b")]
+        assert len(await mq.embed("minilm", "c")) == 1
+
+
+async def test_a_connection_is_made_as_the_settings_say(stack: Stack) -> None:
+    """With TLS where they say so: what would be a plain request is a TLS handshake."""
+    first_bytes: list[bytes] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first_bytes.append(await reader.read(1))
+        writer.close()
+
+    async with await asyncio.start_server(note, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for kafka, redis in ((address, None), (stack.kafka, f"rediss://{address}")):
+            with pytest.raises(embedmq.Unavailable):
+                async with embedmq.Client(kafka, redis, connect_timeout_s=2, kafka_tls=redis is None):
+                    pass
+    assert set(first_bytes) == {b"\x16"}
+
+
+async def test_redis_is_told_who_we_are(stack: Stack, own_redis: RedisServer) -> None:
+    """On every connection, by name and password of its ACL."""
+    async with Redis.from_url(own_redis.url, single_connection_client=True) as redis:
+        await redis.acl_setuser("me", enabled=True, passwords=["+s3cret"], keys=["*"], commands=["+@all"])
+        async with embedmq.Client(stack.kafka, own_redis.url, redis_username="me", redis_password="s3cret") as mq:
+            assert await mq.models() == []
+            here, clients = await redis.client_id(), await redis.client_list()
+    assert {client["user"] for client in clients if client["id"] != str(here)} == {"me"}
+
+
+def test_kafka_is_told_who_we_are() -> None:
+    """By SASL, over TLS that checks the other side, as the settings say."""
+    login: dict[str, object] = {
+        "kafka_sasl_mechanism": "SCRAM-SHA-512",
+        "kafka_sasl_username": "me",
+        "kafka_sasl_password": "s3cret",
+    }
+    options = connection_options(Setup.of("a:1", None, {**login, "kafka_tls": True}))
+
+    assert options["security_protocol"] == "SASL_SSL"
+    assert options["ssl_context"].verify_mode is ssl.CERT_REQUIRED
+    assert [options[f"sasl_{key}"] for key in ("mechanism", "plain_username", "plain_password")] == [*login.values()]

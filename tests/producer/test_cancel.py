@@ -11,8 +11,12 @@ from typing import Any
 
 import embedmq
 import pytest
+from embedmq.cancel import Cancel
+from embedmq.store import Store
 from embedmq_local.redis_server import RedisServer
 from embedmq_local.stack import Stack
+from embedmq_schemas.connection import RedisConnection
+from embedmq_schemas.names import Names
 
 from tests.producer.standin import StandIn, embedded, failed
 
@@ -57,17 +61,17 @@ async def test_a_submitted_request_is_cancelled_from_anywhere(either: Any, mq: e
     assert await either.cancel(ticket.id) == "cancelled"
 
 
-async def test_a_success_that_comes_all_the_same_beats_the_cancel(mq: embedmq.Client, worker: StandIn) -> None:
+async def test_a_success_that_comes_all_the_same_beats_the_cancel(either: Any, worker: StandIn) -> None:
     """It was on the device already."""
     worker.answer = lambda _: None
-    ticket = await mq.submit("minilm", "a")
+    ticket = await either.submit("minilm", "a")
     (request,) = await worker.wait_for(1)
-    assert await mq.cancel(ticket.id) == "cancelled"
+    assert await either.cancel(ticket.id) == "cancelled"
 
     await worker.reply((request, embedded(request)))
 
-    assert len(await mq.result(ticket.id)) == 1
-    assert await mq.cancel(ticket.id) == "completed"
+    assert len(await either.result(ticket.id)) == 1
+    assert await either.cancel(ticket.id) == "completed"
 
 
 async def test_what_has_an_outcome_is_completed(mq: embedmq.Client, worker: StandIn) -> None:
@@ -107,6 +111,45 @@ async def test_a_cancel_that_meets_its_result_leaves_the_result_in_the_right(
             assert (found, state) == ("Embeddings", "completed")
         else:
             assert state in {"cancelled", "completed"}  # the latter for a success that came after the cancel
+
+
+async def test_a_cancel_whose_answer_is_lost_is_not_made_up(stack: Stack, prefix: str, worker: StandIn) -> None:
+    """A worker finished in between, Redis swapped the stub and the connection broke: what it had said cannot be had by
+    asking again, so the caller is told, and told the truth when it calls again.
+    """
+    worker.answer = lambda _: None
+    broken: list[bytes] = []
+    _, _, port = stack.redis.removeprefix("redis://").partition(":")
+
+    async def relay(client: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
+        replies, server = await asyncio.open_connection("127.0.0.1", int(port.partition("/")[0]))
+        while command := await client.read(1 << 16):
+            swaps = b"KEEPTTL" in command and b"cancelled" in command
+            if swaps and not broken:
+                await worker.reply((worker.requests[0], embedded(worker.requests[0])))
+            server.write(command)
+            reply = await replies.read(1 << 16)
+            if swaps:
+                broken.append(reply)
+                break
+            answers.write(reply)
+        for writer in (server, answers):
+            writer.close()
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as proxy:
+        url = f"redis://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/0"
+        names = Names(prefix)
+        store = Store(RedisConnection(url=url), 5.0)
+        cancel = Cancel(store, names)
+        async with embedmq.Client(stack.kafka, stack.redis, prefix=prefix) as mq:
+            ticket = await mq.submit("minilm", "a")
+            await worker.wait_for(1)
+            with pytest.raises(embedmq.Unavailable):
+                await cancel.submitted(ticket.id)
+            assert await mq.cancel(ticket.id) == "completed"
+            assert len(await mq.result(ticket.id)) == 1
+        await store.stop()
+    assert len(broken) == 1
 
 
 async def test_redis_that_does_not_answer_holds_up_no_cancel(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,25 +18,32 @@ import pytest
 from embedmq import errors
 from embedmq_local.stack import Stack
 
+from tests.producer.conftest import NewClient, awaited
 from tests.producer.standin import create_topics
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "prometheus_client", "pyarrow", "jgo", "embedmq_worker")
 
 
 def test_the_error_tree_is_the_one_in_its_docstring() -> None:
-    """Every error is drawn there, and nothing else."""
+    """Every error is drawn there, and nothing else; what other modules add is theirs to draw."""
     drawn = re.findall(r"── (\w+)", errors.__doc__ or "")
+    ours = [error for error in embedmq.EmbedMQError.__subclasses__() if error.__module__ == errors.__name__]
 
-    assert drawn == [error.__name__ for error in embedmq.EmbedMQError.__subclasses__()]
+    assert drawn == [error.__name__ for error in ours]
     assert all(getattr(embedmq, name).__subclasses__() == [] for name in drawn)
     assert set(drawn) < set(embedmq.__all__)
 
 
 def test_every_error_says_whether_to_try_again() -> None:
     """`retryable` is on the class."""
-    retryable = {error.__name__ for error in embedmq.EmbedMQError.__subclasses__() if error.retryable}
+    named = {name: getattr(embedmq, name) for name in re.findall(r"── (\w+)", errors.__doc__ or "")}
 
-    assert retryable == {"Overloaded", "StillPending", "DeadlineExceeded", "Unavailable"}
+    assert {name for name, error in named.items() if error.retryable} == {
+        "Overloaded",
+        "StillPending",
+        "DeadlineExceeded",
+        "Unavailable",
+    }
 
 
 def test_errors_survive_pickling() -> None:
@@ -56,33 +64,83 @@ async def test_a_client_that_was_not_started_says_so() -> None:
         embedmq.SyncClient("127.0.0.1:1").embed("minilm", "a")
 
 
+async def test_a_client_that_was_closed_says_so_and_can_be_started_again(new_either: NewClient) -> None:
+    """Every method, in both kinds."""
+    async with new_either() as mq:
+        pass
+    for call in (lambda: mq.embed("minilm", "a"), lambda: mq.publish("minilm", "a", keep_s=0), mq.models):
+        with pytest.raises(RuntimeError, match="not started: use it inside"):
+            await call()
+    async with mq if isinstance(mq, embedmq.Client) else awaited(mq.client):
+        assert await mq.models() == []
+
+
+async def test_a_client_that_is_started_cannot_be_started_again(stack: Stack, prefix: str, mq: embedmq.Client) -> None:
+    """It goes on as it was."""
+    with pytest.raises(RuntimeError, match="started already"):
+        await mq.__aenter__()
+    with embedmq.SyncClient(stack.kafka, prefix=prefix) as sync, pytest.raises(RuntimeError, match="started already"):
+        sync.__enter__()
+    assert len(await mq.embed("minilm", "a")) == 1
+
+
 async def test_a_client_used_in_another_loop_says_so(mq: embedmq.Client) -> None:
-    """Instead of hanging there."""
+    """Instead of hanging there; nor can it be closed there."""
 
-    def elsewhere() -> None:
-        asyncio.run(use())
+    def elsewhere(use: Callable[[], Awaitable[object]]) -> None:
+        async def run() -> None:
+            await use()
 
-    async def use() -> None:
-        await mq.embed("minilm", "a")
+        asyncio.run(run())
 
-    with pytest.raises(RuntimeError, match="another event loop"):
-        await asyncio.to_thread(elsewhere)
+    for use in (lambda: mq.embed("minilm", "a"), mq.models, lambda: mq.__aexit__(None, None, None)):
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await asyncio.to_thread(elsewhere, use)
 
 
-def test_a_forked_client_says_so(stack: Stack) -> None:
+FORKED = {
+    "SyncClient": """
+with embedmq.SyncClient(kafka, redis) as mq:
+    fork(lambda: mq.embed("minilm", "a"))
+""",
+    "Client, in a loop of the child's": """
+async def main():
+    async with embedmq.Client(kafka, redis) as mq:
+        async def use():
+            await mq.embed("minilm", "a")
+        await asyncio.to_thread(fork, lambda: asyncio.run(use()))
+asyncio.run(main())
+""",
+    "Client, where the parent was": """
+async def main():
+    async with embedmq.Client(kafka, redis) as mq:
+        def use():
+            try:
+                mq.embed("minilm", "a").send(None)
+            except StopIteration:
+                pass
+        fork(use)
+asyncio.run(main())
+""",
+}
+
+
+@pytest.mark.parametrize("kind", FORKED)
+def test_a_forked_client_says_so(stack: Stack, kind: str) -> None:
     """Neither kind waits for a thread or a loop that stayed with the parent."""
     program = f"""
-import embedmq, os, sys
-with embedmq.SyncClient("{stack.kafka}", "{stack.redis}") as mq:
+import asyncio, embedmq, os
+kafka, redis = "{stack.kafka}", "{stack.redis}"
+def fork(use):
     child = os.fork()
     if not child:
         try:
-            mq.embed("minilm", "a")
+            use()
         except RuntimeError as error:
             os._exit(7 if "forked" in str(error) else 8)
         os._exit(9)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
+{FORKED[kind]}"""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60, check=True
     )

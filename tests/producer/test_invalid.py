@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import embedmq
 import pytest
+from embedmq.cli.root import run
 
 from tests.producer.standin import StandIn
 
@@ -44,33 +45,33 @@ BAD_OPTIONS: Mapping[str, tuple[Mapping[str, object], str]] = {
 }
 
 
-async def test_items_that_are_none_are_named(mq: embedmq.Client, worker: StandIn, subtests: pytest.Subtests) -> None:
+async def test_items_that_are_none_are_named(either: Any, worker: StandIn, subtests: pytest.Subtests) -> None:
     """The message says which item, by its place in what the caller passed."""
     for name, (items, message) in BAD_ITEMS.items():
         with subtests.test(name), pytest.raises(embedmq.InvalidRequest, match=message):
-            await mq.embed("minilm", items)  # type: ignore[arg-type]  # that is the point
+            await either.embed("minilm", items)
     assert worker.requests == []
 
 
-async def test_options_that_cannot_be_are_named(mq: embedmq.Client, worker: StandIn, subtests: pytest.Subtests) -> None:
+async def test_options_that_cannot_be_are_named(either: Any, worker: StandIn, subtests: pytest.Subtests) -> None:
     """The message says which option, its value, and what may stand there."""
     options: Any
     for name, (options, message) in BAD_OPTIONS.items():
         with subtests.test(name), pytest.raises(embedmq.InvalidRequest, match=message):
-            await mq.embed("minilm", ["a", "b"], **options)
+            await either.embed("minilm", ["a", "b"], **options)
     assert worker.requests == []
 
 
-async def test_a_misspelt_option_is_a_type_error(mq: embedmq.Client) -> None:
+async def test_a_misspelt_option_is_a_type_error(either: Any) -> None:
     """As for any Python function."""
     misspelt: Any = {"dimension": 3}
     with pytest.raises(TypeError, match="dimension"):
-        await mq.embed("minilm", "a", **misspelt)
+        await either.embed("minilm", "a", **misspelt)
     with pytest.raises(TypeError, match="dimension"):
-        await mq.submit("minilm", "a", **misspelt)
+        await either.submit("minilm", "a", **misspelt)
 
 
-async def test_score_wants_texts(mq: embedmq.Client) -> None:
+async def test_score_wants_texts(either: Any) -> None:
     """A query and a sequence of documents, all text."""
     for query, documents, message in (
         (7, ["a"], "query"),
@@ -80,21 +81,31 @@ async def test_score_wants_texts(mq: embedmq.Client) -> None:
         ("\ud800", ["a"], "query: a lone surrogate"),
     ):
         with pytest.raises(embedmq.InvalidRequest, match=message):
-            await mq.score("minilm", query, documents)  # type: ignore[arg-type]  # that is the point
+            await either.score("minilm", query, documents)
     with pytest.raises(embedmq.InvalidRequest, match="top_n: 0"):
-        await mq.score("minilm", "q", ["a"], top_n=0)
+        await either.score("minilm", "q", ["a"], top_n=0)
 
 
-async def test_publish_wants_to_know_where_the_answer_goes(mq: embedmq.Client) -> None:
+async def test_publish_wants_to_know_where_the_answer_goes(either: Any) -> None:
     """An answer for nobody is asked for explicitly."""
     with pytest.raises(embedmq.InvalidRequest, match="reply_topic"):
-        await mq.publish("minilm", "a")
+        await either.publish("minilm", "a")
     with pytest.raises(embedmq.InvalidRequest, match="keep_s: -1"):
-        await mq.publish("minilm", "a", keep_s=-1)
+        await either.publish("minilm", "a", keep_s=-1)
     with pytest.raises(embedmq.InvalidRequest, match="keep_s: 0"):
-        await mq.submit("minilm", "a", keep_s=0)
-    with pytest.raises(embedmq.InvalidRequest, match="wait_s: nan"):
-        await mq.result("an-id", wait_s=float("nan"))
+        await either.submit("minilm", "a", keep_s=0)
+    five: Any = "5"
+    calls: Sequence[tuple[Callable[[], Any], str]] = (
+        (lambda: either.submit("minilm", "a", keep_s=five), "keep_s: '5'"),
+        (lambda: either.publish("minilm", "a", keep_s=five), "keep_s: '5'"),
+        (lambda: either.embed("minilm", "a", timeout_s=five), "timeout_s: '5'"),
+        (lambda: either.embed("minilm", "a", timeout_s=float("inf")), "timeout_s: inf"),
+        (lambda: either.result("an-id", wait_s=five), "wait_s: '5'"),
+        (lambda: either.result("an-id", wait_s=float("nan")), "wait_s: nan"),
+    )
+    for call, message in calls:
+        with pytest.raises(embedmq.InvalidRequest, match=message):
+            await call()
 
 
 @pytest.mark.parametrize(
@@ -106,12 +117,29 @@ async def test_publish_wants_to_know_where_the_answer_goes(mq: embedmq.Client) -
         ({"kafka_sasl_mechanism": "MAGIC"}, "sasl_mechanism"),
         ({"kafka_tsl": True}, "tsl"),
         ({"max_inflight": 3}, "max_inflight"),
+        ({"kafka": "nonsense"}, "kafka = 'nonsense': wants host:port"),
+        ({"kafka": "a:1,b"}, "kafka = 'b'"),
+        ({"kafka": "a:70000"}, "kafka = 'a:70000'"),
+        ({"redis": "localhost:6379"}, "redis = 'localhost:6379': wants redis://"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: Any, message: str) -> None:
     """Settings are checked when the client is made."""
     with pytest.raises(ValueError, match=message):
-        embedmq.Client("127.0.0.1:9092", **settings)
+        embedmq.Client(settings.pop("kafka", "127.0.0.1:9092"), **settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("EMBEDMQ_KAFKA", "nonsense"), ("EMBEDMQ_REDIS", "nonsense"), ("EMBEDMQ_PREFIX", "a.b")]
+)
+def test_the_command_line_calls_a_wrong_address_a_wrong_use(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, naming the value: nobody was asked, so nobody is unreachable."""
+    monkeypatch.setenv(variable, value)
+
+    assert run(["models"]) == 2
+    assert f"= '{value}': wants" in capsys.readouterr().err
 
 
 def test_settings_come_from_the_environment() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from typing import Any
 
@@ -34,11 +35,28 @@ async def test_a_result_is_fetched_from_another_client_more_than_once(
     assert worker.records[0].topic.endswith(".interactive")
 
 
-async def test_a_stub_is_there_before_the_request(mq: embedmq.Client, worker: StandIn) -> None:
+async def test_a_result_is_fetched_from_another_process_more_than_once(
+    either: Any, stack: Stack, prefix: str, worker: StandIn
+) -> None:
+    """All that it needs is the id; what it gets is what the process that submitted gets."""
+    ticket = await either.submit("minilm", ["a", "b"], keep_s=60)
+    program = f"""
+import embedmq
+with embedmq.SyncClient({stack.kafka!r}, {stack.redis!r}, prefix={prefix!r}) as mq:
+    for _ in range(2):
+        print(mq.result({ticket.id!r}, wait_s=10).dense.tolist())
+"""
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await other.communicate()
+
+    assert printed.decode().splitlines() == 2 * [str((await either.result(ticket.id)).dense.tolist())]
+
+
+async def test_a_stub_is_there_before_the_request(either: Any, worker: StandIn) -> None:
     """It outlives the result by a day, so that `expired` and `unknown` stay different."""
     worker.answer = lambda _: None
 
-    ticket = await mq.submit("minilm", "a", keep_s=60, timeout_s=30)
+    ticket = await either.submit("minilm", "a", keep_s=60, timeout_s=30)
 
     key = f"{{{worker.prefix}:result:{ticket.id}}}:stub"
     stub = json.loads(await worker.redis.get(key) or b"")
@@ -63,24 +81,24 @@ async def test_one_that_is_not_finished_is_still_pending(either: Any, worker: St
     assert len(await either.result(ticket.id)) == 1
 
 
-async def test_one_past_its_time_limit_took_too_long(mq: embedmq.Client, worker: StandIn) -> None:
+async def test_one_past_its_time_limit_took_too_long(either: Any, worker: StandIn) -> None:
     """Whether or not a worker ever saw it."""
     worker.answer = lambda _: None
-    ticket = await mq.submit("minilm", "a", timeout_s=0.05)
+    ticket = await either.submit("minilm", "a", timeout_s=0.05)
 
     with pytest.raises(embedmq.DeadlineExceeded):
-        await mq.result(ticket.id, wait_s=0.2)
+        await either.result(ticket.id, wait_s=0.2)
 
 
-async def test_one_that_was_kept_no_longer_is_expired(mq: embedmq.Client, worker: StandIn) -> None:
+async def test_one_that_was_kept_no_longer_is_expired(either: Any, worker: StandIn) -> None:
     """Finished and gone is another answer than never known."""
-    ticket = await mq.submit("minilm", "a", keep_s=60)
-    await mq.result(ticket.id, wait_s=10)
+    ticket = await either.submit("minilm", "a", keep_s=60)
+    await either.result(ticket.id, wait_s=10)
 
     await worker.redis.delete(f"{worker.prefix}:result:{ticket.id}")
 
     with pytest.raises(embedmq.ResultExpired):
-        await mq.result(ticket.id, wait_s=5)
+        await either.result(ticket.id, wait_s=5)
 
 
 async def test_an_id_that_nobody_knows_is_unknown(either: Any) -> None:

@@ -19,7 +19,7 @@ from embedmq_local.stack import Stack
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tests.producer.standin import StandIn, embedded
+from tests.producer.standin import StandIn, embedded, failed, vector
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 LOST = "lost the connection to Redis for replies"
@@ -126,6 +126,27 @@ async def test_what_was_unanswered_when_redis_lost_its_data_is_sent_once_more(
         await standin.reply(*((request, embedded(request)) for request in standin.requests[3:]))
         for task in [*early, late]:
             assert len(await task) == 1
+
+
+async def test_a_record_that_calls_share_is_sent_once_more_for_all_of_them(
+    client: Callable[..., embedmq.Client], standin: StandIn, kill: Callable[[int], Awaitable[None]]
+) -> None:
+    """The same record, for those who wait still; so is one that a call has for itself after they failed together."""
+    async with client() as mq:
+        gone, *calls = [asyncio.create_task(mq.embed("minilm", text)) for text in "abc"]
+        (shared,) = await standin.wait_for(1)
+        gone.cancel()
+        await kill(1)
+        await standin.wait_for(2)
+        assert sent(standin) == {shared["id"]: 2}
+
+        await standin.reply((shared, failed(shared, "processing_failed")))
+        alone = (await standin.wait_for(4))[2:]
+        await kill(2)
+        await standin.wait_for(6)
+        assert sent(standin) == {request["id"]: 2 for request in (shared, *alone)}
+        await standin.reply(*((request, embedded(request)) for request in alone))
+        assert [(await call).dense[0].tolist() for call in calls] == [vector("b"), vector("c")]
 
 
 async def test_a_storm_of_lost_connections_sends_nothing_a_third_time(

@@ -60,6 +60,9 @@ async def test_without_redis_a_client_publishes(stack: Stack, prefix: str, worke
             await mq.publish("elsewhere", ["a"], reply_topic="vectors")
         with pytest.raises(embedmq.InvalidRequest, match="is not there"):
             await mq.publish("elsewhere", ["a"], reply_topic="vectors", topic="missing")
+        for topic in (f"{prefix}.dead", f"{prefix}.retry.10s", f"{prefix}.minilm", "no topic"):
+            with pytest.raises(embedmq.InvalidRequest, match=f"topic: .*{topic}"):
+                await mq.publish("minilm", ["a"], keep_s=0, topic=topic)
         for call in (mq.embed("minilm", "a"), mq.submit("minilm", "a"), mq.result(id), mq.models()):
             with pytest.raises(embedmq.InvalidRequest, match="no Redis"):
                 await call
@@ -75,6 +78,14 @@ async def test_without_redis_a_client_publishes(stack: Stack, prefix: str, worke
         "reply": {"type": "topic", "topic": "vectors"},
         "meta": {"k": "v"},
     }
+
+
+async def test_an_answer_goes_to_no_topic_of_our_own(either: Any, prefix: str, worker: StandIn) -> None:
+    """Nor to one that Kafka cannot have: refused before a worker would have to."""
+    for topic in (f"{prefix}.minilm.bulk", f"{prefix}.dead", f"{prefix}.vectors", "a b", "", "x" * 250, 7):
+        with pytest.raises(embedmq.InvalidRequest, match="reply_topic: "):
+            await either.publish("minilm", ["a"], reply_topic=topic)
+    assert worker.requests == []
 
 
 async def test_ids_of_kept_results_are_uuids(mq: embedmq.Client, worker: StandIn) -> None:
@@ -99,7 +110,7 @@ async def test_models_lists_what_workers_announce(either: Any, worker: StandIn) 
 
 
 async def test_a_wait_longer_than_the_time_limit_is_refused_at_once(
-    mq: embedmq.Client, worker: StandIn, until: Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+    either: Any, worker: StandIn, until: Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 ) -> None:
     """The shortest wait that any worker estimates decides, and the error says when to come back."""
     for name, wait_s in (("w1", 90.0), ("w2", 40.0)):
@@ -108,10 +119,10 @@ async def test_a_wait_longer_than_the_time_limit_is_refused_at_once(
 
     async def refused() -> bool:  # what workers say is read beside the first call, which does not wait for it
         try:
-            await mq.embed("minilm", "a", timeout_s=30)
+            await either.embed("minilm", "a", timeout_s=30)
         except embedmq.Overloaded as error:
             return 9 <= error.retry_after_s <= 11 and error.retryable
         return False
 
     await until(refused)
-    assert len(await mq.embed("minilm", "a", timeout_s=60)) == 1
+    assert len(await either.embed("minilm", "a", timeout_s=60)) == 1

@@ -29,6 +29,11 @@ async def service() -> None:
         assert_type(await mq.publish("minilm", ["a cat"], reply_topic="vectors"), str)
         assert_type(await mq.models(), list[embedmq.ServedModel])
 
+        own: embedmq.Defaults = {"tenant": "acme", "timeout_s": 5.0, "lane": "bulk"}
+        assert_type(embedmq.Client("127.0.0.1:9092", defaults=own), embedmq.Client)
+        embedmq.SyncClient("127.0.0.1:9092", defaults={"outputs": ("dense",), "keep_s": 60})
+        embedmq.Client("a:1", defaults={"lane": 7})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
         await mq.embed("minilm", 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await mq.embed("minilm", "a cat", lane="fast")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await mq.embed("minilm", "a cat", dimension=8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
