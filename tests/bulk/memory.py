@@ -57,6 +57,9 @@ class Drawer:
         self.commits = 0
         self.before_write: Callable[[Vectors], None] = lambda vectors: None
 
+    def is_there(self) -> bool:
+        return bool(self.kept)
+
     def open(self, job: str, shape: Shape) -> None:
         self.job = job
         self.written = {}

@@ -74,17 +74,18 @@ class Survey:
 
 
 def survey(source: Source, sink: Sink | None, order: Order, shape: Shape, counts: Survey) -> None:
-    """Read a whole source, in one thread; nothing is written, though a sink that must be asked is opened.
+    """Read a whole source, in one thread; nothing is written. A sink is opened that must be asked and is there.
 
     Raises SourceRefused, SinkRefused, Away.
     """
     try:
         source.open()
-        if sink is not None:
-            sink.open(order.name, shape)
+        asked = sink if sink is not None and sink.is_there() else None
+        if asked is not None:
+            asked.open(order.name, shape)
         seen = Seen() if source.repeats == "flaw" else None
         for block in source.read(None):
-            counts.add(block, seen, sink)
+            counts.add(block, seen, asked)
             if counts.full:
                 break
     finally:

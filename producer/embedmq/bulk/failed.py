@@ -11,10 +11,12 @@ from typing import BinaryIO
 import msgspec
 
 from embedmq.bulk.errors import CheckpointRefused
-from embedmq.bulk.rows import Columns, Flaw
+from embedmq.bulk.rows import Columns, Flaw, Scalar
 
 ERROR = "error"
 """The field that says why; the others are called as in the source, so the file can be the source of another job."""
+
+FIRST_LINE_BYTES = 16 * 1024 * 1024
 
 
 class FailedRows:
@@ -35,6 +37,9 @@ class FailedRows:
         if not os.access(place, os.W_OK):
             why = "no permission to write there" if place.exists() else "there is no such folder"
             raise self._refused(OSError(0, why))
+        if self.path.exists() and not _is_ours(self.path):
+            message = f"{self.path} is there and has no failed rows of a job"
+            raise CheckpointRefused(f"{message}: move it away, or name another file with --failed")
 
     def open(self, length_bytes: int) -> None:
         """Keep the first `length_bytes`; raises CheckpointRefused where the file has less."""
@@ -80,11 +85,26 @@ class FailedRows:
                 file.close()
 
     def _line(self, flaw: Flaw) -> bytes:
-        text = None if flaw.text is None else flaw.text.encode("utf-8", "replace").decode()  # lone surrogates
-        own = {self._columns.id or "id": flaw.id, self._columns.text: text}
-        why = {"code": flaw.code, "message": flaw.message, "where": flaw.where}
-        return msgspec.json.encode({**flaw.kept, **own, ERROR: why}) + b"\n"
+        own = {self._columns.id or "id": flaw.id, self._columns.text: flaw.text}
+        told = {name: _writable(value) for name, value in {**flaw.kept, **own}.items()}
+        why = {"code": flaw.code, "message": _writable(flaw.message), "where": flaw.where}
+        return msgspec.json.encode({**told, ERROR: why}) + b"\n"
 
     def _refused(self, error: OSError) -> CheckpointRefused:
         message = f"{self.path}, where failed rows go, cannot be written: {error.strerror}"
         return CheckpointRefused(f"{message}: make room, or name another file with --failed")
+
+
+def _writable(value: Scalar) -> Scalar:
+    """Half a pair of UTF-16, which UTF-8 cannot write, becomes a question mark."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the first line is one of a row that failed; an empty file may be written over, too."""
+    with path.open("rb") as file:
+        line = file.readline(FIRST_LINE_BYTES)
+    try:
+        return not line or ERROR in msgspec.json.decode(line, type=dict[str, object])
+    except msgspec.MsgspecError:
+        return len(line) == FIRST_LINE_BYTES

@@ -45,6 +45,12 @@ class Sink(Protocol):
     at_least_once: bool
     """Whether a row may be there twice after a kill: of a log, which keeps no ids."""
 
+    def is_there(self) -> bool:
+        """Whether there is anything yet where it writes: a dry run asks before it opens what would be made. Raises as
+        `open` does.
+        """
+        ...
+
     def open(self, job: str, shape: Shape) -> None:
         """Create what is missing, and hold it against `shape`; take the lock that keeps a second writer of the same
         files, or of the same job, out. Raises SinkRefused, JobTaken, Away.

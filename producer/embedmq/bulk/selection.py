@@ -41,7 +41,7 @@ def select(
     chosen: list[Chosen] = []
     flaws: list[Flaw] = []
     for row, place in rows:
-        if (why := _refusal(row.text, max_bytes)) is not None:
+        if (why := _refusal(row, max_bytes)) is not None:
             flaws.append(Flaw(place, *why, row.id, row.text, row.kept))
             continue
         hash = content_hash(settings, row.text)
@@ -50,12 +50,14 @@ def select(
     return Selection(chosen, flaws, len(rows) - len(chosen) - len(flaws))
 
 
-def _refusal(text: str, max_bytes: int) -> tuple[str, str] | None:
-    if len(text) * 4 > max_bytes or not text.isascii():
-        try:
-            size = len(text.encode())
-        except UnicodeEncodeError as error:
-            return "malformed", f"the text cannot be written as UTF-8: character {error.start} is half of a pair"
-        if size > max_bytes:
-            return "too_large", f"the text has {size} bytes, a request holds {max_bytes}: cut it into several rows"
+def _refusal(row: Row, max_bytes: int) -> tuple[str, str] | None:
+    for name, value in {"id": row.id, "text": row.text, **row.kept}.items():
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                return "malformed", f"the {name} cannot be written as UTF-8: character {error.start} is half of a pair"
+    size = len(row.text) if row.text.isascii() else len(row.text.encode())
+    if size > max_bytes:
+        return "too_large", f"the text has {size} bytes, a request holds {max_bytes}: cut it into several rows"
     return None

@@ -61,6 +61,10 @@ class KafkaSink:
             raise SinkRefused(f"{address.shown}: encoding={self._encoding}: known are {', '.join(ENCODINGS)}")
         self._opened: _Open | None = None
 
+    def is_there(self) -> bool:
+        """The topic is, or `open` says that it is not."""
+        return True
+
     def open(self, job: str, shape: Shape) -> None:
         """Hold the checkpoint, connect, and look for the topic."""
         refuse_collisions(shape, OWN, self._where)

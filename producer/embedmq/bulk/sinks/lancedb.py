@@ -44,6 +44,10 @@ class LancedbSink:
         self._job = ""
         self._shape = Shape(dimensions=0)
 
+    def is_there(self) -> bool:
+        """Whether there is such a table."""
+        return (self._folder / f"{self._name}.lance").exists()
+
     def open(self, job: str, shape: Shape) -> None:
         """Lock the table, and make it or its missing columns."""
         refuse_collisions(shape, OWN, self._where)

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 import psycopg
 from msgspec import Struct
+from psycopg import sql
 
 from embedmq.bulk.errors import SinkRefused
 from embedmq.bulk.rows import Columns, Shape, Vectors
 from embedmq.bulk.sinks.postgres_address import read_address
+from embedmq.bulk.sinks.postgres_catalogue import find_table
 from embedmq.bulk.sinks.postgres_errors import explain
 from embedmq.bulk.sinks.postgres_rows import Kind, copy_rows
 from embedmq.bulk.sinks.postgres_session import Connection, Session, begin
@@ -44,6 +46,12 @@ class PgvectorSink:
         self._where = f"table {self._address.table} at {self._address.shown}"
         self._session: Session | None = None
         self._opened: _Open | None = None
+
+    def is_there(self) -> bool:
+        """Whether the table has a column for vectors."""
+        with self._explained(), psycopg.connect(self._address.conninfo, autocommit=True) as connection:
+            found = find_table(connection, sql.Identifier(*filter(None, (self._address.schema, self._address.table))))
+        return found is not None and {self._address.vector, self._address.hash} <= found.types.keys()
 
     def open(self, job: str, shape: Shape) -> None:
         """Connect, take the job's lock, and make what is missing of the table."""

@@ -59,6 +59,16 @@ class QdrantSink:
         self._job = ""
         self._shape = Shape(dimensions=0)
 
+    def is_there(self) -> bool:
+        """Whether there is such a collection."""
+        if self._folder is not None and not self._folder.exists():
+            return False
+        with self._explained():
+            self._client = self._connect()
+            found = self._client.collection_exists(self._collection)
+        self.close()
+        return found
+
     def open(self, job: str, shape: Shape) -> None:
         """Connect, and make the collections that are missing."""
         refuse_collisions(shape, _OWN, self._where)

@@ -34,6 +34,10 @@ class FolderSink:
         if taken := [name for name in columns.keep if name in OWN_COLUMNS]:
             raise SinkRefused(f"{uri} has columns {', '.join(OWN_COLUMNS)} of its own: do not keep {', '.join(taken)}")
 
+    def is_there(self) -> bool:
+        with self._refusing():
+            return self._folder.exists()
+
     def open(self, job: str, shape: Shape) -> None:
         self._job = job
         self._shape = shape
