@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, overload
 
 import numpy as np
 from embedmq_schemas.results import Embedded, Failure, Sparse, Timing
 from embedmq_schemas.vectors import Array, TensorMismatch, to_array
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from embedmq.errors import RequestFailed
@@ -21,8 +21,7 @@ class SparseVector(NamedTuple):
     values: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embedding:
+class Embedding(Struct, frozen=True, kw_only=True):
     """One item's vectors; outputs that were not asked for, and those of a failed item, are None."""
 
     dense: Array | None

@@ -65,7 +65,7 @@ class _Flow(Generic[T]):
             async with aclosing(each(source)) as entries:
                 async for entry in entries:
                     self._add(entry)
-                    while not self._window.may_take(len(self._packer)):
+                    while not self._window.may_take(self._packer.gathered):
                         self._room.clear()
                         await self._room.wait()
         except (Exception, asyncio.CancelledError) as error:  # whatever a source may raise
@@ -107,18 +107,18 @@ class _Flow(Generic[T]):
                 self._send(packed)
         except InvalidRequest as error:
             self._refuse(error)
-        if len(self._packer) == 1:
+        if self._packer.gathered == 1:
             self._loop.call_soon(self._flush)
 
     def _refuse(self, error: InvalidRequest) -> None:
         """What is no item comes out at its place, as a record without items."""
-        if len(self._packer):
+        if self._packer.gathered:
             self._send(self._packer.close())
         self._window.end(self._window.send(Packed(0, 0, [], None)), error)
         self._news.set()
 
     def _flush(self) -> None:
-        if len(self._packer) and not self._stopped and (self._ended or self._window.may_send_partial()):
+        if self._packer.gathered and not self._stopped and (self._ended or self._window.may_send_partial()):
             self._send(self._packer.close())
 
     def _send(self, packed: Packed) -> None:

@@ -49,15 +49,13 @@ class Packer:
     def __init__(self, max_items: int, space_bytes: int) -> None:
         """`space_bytes` is what the workers' limits leave for items in one record."""
         self.max_items = max_items
+        self.gathered = 0
+        """How many items wait for the rest of their record."""
         self._space_bytes = space_bytes
         self._max_bytes = min(RECORD_BYTES, space_bytes)
         self._seen = 0
         self._open = Packed(0, 0, [], None)
         self._used_bytes = 0
-
-    def __len__(self) -> int:
-        """How many items wait for the rest of their record."""
-        return len(self._open.items)
 
     def add(self, entry: object) -> Sequence[Packed]:
         """Take the next item of the input; returns the records that are complete by it.
@@ -67,25 +65,25 @@ class Packer:
         """
         number, self._seen = self._seen, self._seen + 1
         item_id, item, size = _read(entry, number, self._space_bytes)
-        full: list[Packed] = []
-        if len(self) and (
-            self._used_bytes + size > self._max_bytes or (item_id is None) != (self._open.item_ids is None)
-        ):
-            full.append(self.close())
-        if not len(self):
+        full: Sequence[Packed] = ()
+        if self.gathered:
+            with_ids = self._open.item_ids is not None
+            if self._used_bytes + size > self._max_bytes or (item_id is not None) != with_ids:
+                full = (self.close(),)
+        if not self.gathered:
             self._open = Packed(self._open.number, number, [], None if item_id is None else [])
         self._open.items.append(item)
         if item_id is not None and self._open.item_ids is not None:
             self._open.item_ids.append(item_id)
         self._used_bytes += size
-        if len(self) == self.max_items:
-            full.append(self.close())
-        return full
+        self.gathered += 1
+        return (*full, self.close()) if self.gathered == self.max_items else full
 
     def close(self) -> Packed:
         """What has been added since the last complete record."""
         closed = self._open
-        self._open, self._used_bytes = Packed(closed.number + 1, self._seen, [], None), 0
+        self._open = Packed(closed.number + 1, self._seen, [], None)
+        self._used_bytes = self.gathered = 0
         return closed
 
 
