@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from embedmq.fleet import ServedModel
     from embedmq.kept import Ticket
+    from embedmq.publish_all import Published
     from embedmq.reply_topic import replies
     from embedmq.scores import Scores
     from embedmq.sync import SyncClient
@@ -39,6 +40,7 @@ __all__ = [
     "Failed",
     "InvalidRequest",
     "Overloaded",
+    "Published",
     "RequestCancelled",
     "RequestFailed",
     "ResultExpired",
@@ -59,6 +61,7 @@ _MODULES = {
     "Embedding": "embeddings",
     "Embeddings": "embeddings",
     "Failed": "reply_topic",
+    "Published": "publish_all",
     "Scores": "scores",
     "ServedModel": "fleet",
     "SparseVector": "embeddings",
