@@ -248,7 +248,7 @@ async def test_a_poisonous_text_fails_each_of_its_twins_and_nobody_else(case: Ca
 STEPS = st.lists(
     st.tuples(
         st.lists(st.sampled_from(["a", "b", "c", POISON]), min_size=1, max_size=4),
-        st.sampled_from(["compute", "with the next", "beside the next", "drop"]),
+        st.sampled_from(["deliver", "compute", "with the next", "beside the next", "drop"]),
         st.sampled_from([PLAIN, WIDE]),
     ),
     min_size=1,
@@ -274,8 +274,10 @@ async def test_each_gets_what_it_would_have_got_alone_in_whatever_order(
             continue
         running.append(asyncio.create_task(case.compute(*batch)))
         batch = []
-        if fate == "compute":
+        if fate in ("compute", "deliver"):
             await asyncio.gather(*running)
+        if fate == "deliver":
+            case.twins.leave(job)
     running.append(asyncio.create_task(case.compute(*batch)))
     await asyncio.gather(*running)
     for job, (items, fate, _) in zip(jobs, steps, strict=True):

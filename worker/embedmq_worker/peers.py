@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from embedmq_worker.engine.seam import Block, Encoded, ModelFacts, Options
 
@@ -19,10 +19,10 @@ class Peers:
 
     `held` counts the requests' items of each key. `found` has what becomes of it: an event while a batch computes it,
     then its vector, as long as another identical item is in flight. An event that is set and still there says that
-    nothing came of it.
+    nothing came of it. Most texts are unlike all others, so that case is the quick one.
     """
 
-    __slots__ = ("facts", "found", "held", "scope")
+    __slots__ = ("_items", "facts", "found", "held", "scope")
 
     def __init__(self, facts: ModelFacts, scope: Scope) -> None:
         """`facts` are those of the model as it was loaded; `scope` is where whoever made this finds it again."""
@@ -30,23 +30,39 @@ class Peers:
         self.scope = scope
         self.held: dict[Key, int] = {}
         self.found: dict[Key, asyncio.Event | Encoded] = {}
+        self._items = 0
 
-    def enter(self, keys: Iterable[Key]) -> None:
+    @property
+    def distinct(self) -> bool:
+        """Whether no two items in flight are the same."""
+        return self._items == len(self.held)
+
+    def enter(self, keys: Sequence[Key]) -> None:
         """Items are in flight from now on."""
+        self._items += len(keys)
         held = self.held
         for key in keys:
             held[key] = held.get(key, 0) + 1
 
-    def leave(self, keys: Iterable[Key]) -> None:
+    def leave(self, keys: Sequence[Key]) -> None:
         """They no longer are; of the last of its kind, nothing is kept."""
+        self._items -= len(keys)
         held, found = self.held, self.found
         for key in keys:
-            count = held[key]
+            count = held.pop(key)
             if count > 1:
                 held[key] = count - 1
             else:
-                del held[key]
                 found.pop(key, None)
+
+    def claim_all(self, keys: Sequence[Key], done: asyncio.Event) -> bool:
+        """Let the caller compute all of these, if each is one of a kind and nothing is known of it; whether so."""
+        found = self.found
+        if not self.distinct or not found.keys().isdisjoint(keys):
+            return False
+        for key in keys:
+            found[key] = done
+        return True
 
     def claim(self, key: Key, done: asyncio.Event) -> asyncio.Event | Encoded | None:
         """None if the caller is the one to compute this item, and to set `done` then, whatever came of it; else what

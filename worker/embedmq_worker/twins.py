@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from embedmq_worker.decode import ask
-from embedmq_worker.engine.seam import Encoded, ModelFacts
+from embedmq_worker.engine.seam import Ask, Encoded, ModelFacts
 from embedmq_worker.jobs import Job, Part, without_items
 from embedmq_worker.peers import Peers, Scope
 
@@ -41,16 +41,17 @@ class Twins:
 
         What is to run alone stays out: it may break the device, and is to do so without anybody's help.
         """
+        last, peers = None, None
         for job in jobs:
-            self.leave(job)
+            if job.peers is not None:
+                self.leave(job)
             if job.alone:
                 continue
             wanted = ask(job)
-            scope = (id(facts), wanted.options, wanted.query)
-            peers = self._peers.get(scope)
-            if peers is None:
-                peers = self._peers[scope] = Peers(facts, scope)
-            job.peers, job.keys = peers, [item if isinstance(item, str) else tuple(item) for item in wanted.items]
+            if peers is None or last is None or wanted.options is not last.options or wanted.query != last.query:
+                last, peers = wanted, self._of(facts, wanted)
+            job.peers = peers
+            job.keys = [item if isinstance(item, str) else tuple(item) for item in wanted.items]
             peers.enter(job.keys)
 
     def leave(self, job: Job) -> None:
@@ -61,6 +62,13 @@ class Twins:
             if not peers.held:
                 del self._peers[peers.scope]
             job.peers, job.keys = None, ()
+
+    def _of(self, facts: ModelFacts, wanted: Ask) -> Peers:
+        scope = (id(facts), wanted.options, wanted.query)
+        peers = self._peers.get(scope)
+        if peers is None:
+            peers = self._peers[scope] = Peers(facts, scope)
+        return peers
 
 
 def divide(parts: Sequence[Part], facts: ModelFacts, done: asyncio.Event) -> tuple[Sequence[Part], list[Twin]]:
@@ -84,7 +92,7 @@ def share(part: Part, vectors: Encoded, facts: ModelFacts) -> None:
     """A part was computed: let twins of its items have their vectors, but of none that failed."""
     job = part.job
     peers = job.peers
-    if peers is None or peers.facts is not facts:
+    if peers is None or peers.distinct or peers.facts is not facts:
         return
     keys, faults = job.keys, job.prepared.faults
     for index in range(part.start, part.stop):
@@ -104,6 +112,8 @@ def _claim(part: Part, facts: ModelFacts, done: asyncio.Event, twins: list[Twin]
     peers, keys, faults = job.peers, job.keys, job.prepared.faults
     gone: list[int] = []
     if peers is None or peers.facts is not facts:
+        return gone
+    if not faults and peers.claim_all(keys[part.start : part.stop], done):
         return gone
     for index in range(part.start, part.stop):
         if index not in faults and (found := peers.claim(keys[index], done)) is not None:
