@@ -183,7 +183,7 @@ def _check_item_ids(item_ids: object, count: int) -> None:
 
 
 def _is_time(value: object) -> TypeGuard[float]:
-    return isinstance(value, Real) and 0 <= float(value) < inf
+    return isinstance(value, (float, int, Real)) and 0 <= float(value) < inf
 
 
 def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
