@@ -18,9 +18,10 @@ SHORT_CHARACTERS, LONG_CHARACTERS = 120, 1_870
 def choose(count: int) -> list[str]:
     """That many docstrings of modules, classes and functions, in an order that has nothing to do with their lengths.
 
-    Past the end of the library (about 4,000) they come round again.
+    No two are the same, since a worker computes only one of those. Past the end of the library (about 3,700) they come
+    round again.
     """
-    found = list(islice(_library(), 4 * count))
+    found = list(dict.fromkeys(islice(_library(), 4 * count)))
     chosen = random.Random(SEED).sample(found, min(count, len(found)))
     return list(islice(cycle(chosen), count))
 

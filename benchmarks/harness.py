@@ -70,6 +70,21 @@ class Scale:
     memory_runs: int = 3
     backlog: int = 500_000
     small_backlog: int = 1_000
+    reindex_rows: int = 3_000
+    """Of `bulk.rows`, …"""
+    reindex_runs: int = 2
+    many_rows: int = 1_000_000
+    """… of `bulk.memory`, …"""
+    few_rows: int = 10_000
+    many_rows_runs: int = 1
+    beside_rows: int = 20_000
+    """… and of the job that those on the interactive lane have beside them."""
+    lanes_runs: int = 2
+    lanes_s: float = 15.0
+    map_texts: int = 20_000
+    asking_runs: int = 7
+    concurrent_calls: int = 1_000
+    concurrent_rounds: int = 10
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ thousand items, so that both backlogs fill what it holds, and the difference is 
 from __future__ import annotations
 
 import time
-import urllib.request
 from itertools import cycle
 
 import psutil
@@ -19,19 +18,18 @@ from embedmq_local.worker import Worker
 from embedmq_schemas.codec import encode_request
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import Embed
-from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.harness import Scale, interleave
+from benchmarks.peak import MIB, peak_over
 from benchmarks.place import Place
 from benchmarks.raw_loop import TEXT
 from benchmarks.report import Row, Run, row
+from benchmarks.scraping import scrape
 from benchmarks.topics import PARTITIONS, create
 
 MODEL = "null"
 MODELS = f'[worker]\nmax_in_flight_items = 1000\n[models.{MODEL}]\ncheckpoint = "null:384"\npinned = true'
 BATCH_BYTES = 65_536
-MIB = 2**20
-LOOK_S = 0.02
 ASK_PERIOD_S = 0.5
 AFTER_S = 1.0
 TIMEOUT_S = 180.0
@@ -65,25 +63,9 @@ def _watch(worker: Worker, records: int) -> int:
     while answered < records:
         if time.perf_counter() > deadline_s:
             raise TimeoutError(f"{answered} of {records} records answered within {TIMEOUT_S:g} s")
-        peak_bytes = max(peak_bytes, _peak_over(process, ASK_PERIOD_S))
-        answered = _answered(worker)
-    return max(peak_bytes, _peak_over(process, AFTER_S))
-
-
-def _peak_over(process: psutil.Process, seconds: float) -> int:
-    peak_bytes = 0
-    end_s = time.perf_counter() + seconds
-    while time.perf_counter() < end_s:
-        peak_bytes = max(peak_bytes, process.memory_info().rss)
-        time.sleep(LOOK_S)
-    return peak_bytes
-
-
-def _answered(worker: Worker) -> int:
-    with urllib.request.urlopen(f"http://{worker.http}/metrics") as answer:
-        text: str = answer.read().decode()
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return int(sum(sample.value for sample in samples if sample.name == "embedmq_requests_total"))
+        peak_bytes = max(peak_bytes, peak_over(process, ASK_PERIOD_S))
+        answered = int(scrape(worker)["embedmq_requests_total"])
+    return max(peak_bytes, peak_over(process, AFTER_S))
 
 
 async def _produce(kafka: str, topic: str, records: int) -> None:

@@ -55,7 +55,9 @@ def road(place: Place, scale: Scale) -> list[Row]:
     """Texts a second: ours, the engine called directly, and sentence-transformers."""
     them = docstrings.choose(scale.texts)
     requests = {"bulk": grouped(them, scale.record_texts), "single": singly(them)}
-    with _loaded(place) as (prefix, worker, engine, encoder):
+    # one after the other: ours measure the device when they load, which must be idle
+    with child(partial(plain.start, "embeds", locate(MINILM).source)) as encoder, loaded(place) as both:
+        prefix, worker, engine = both
         limit = measured_budget(worker)
         place.say(f"  batches of {limit.tokens} tokens")
         whole = partial(_through, place, prefix)
@@ -83,19 +85,14 @@ def road(place: Place, scale: Scale) -> list[Row]:
 
 
 @contextmanager
-def _loaded(
-    place: Place,
-) -> Iterator[tuple[str, Worker, Child[Work[Budget | None], float], Child[Work[Setting], float]]]:
-    """A worker with its prefix, our engine and sentence-transformers, loaded one after the other: ours measure the
-    device, which must be idle.
-    """
+def loaded(place: Place) -> Iterator[tuple[str, Worker, Child[Work[Budget | None], float]]]:
+    """A worker with its prefix, and our engine in a process of its own."""
     prefix = place.new_prefix()
     with (
-        child(partial(plain.start, "embeds", locate(MINILM).source)) as encoder,
         child(partial(Direct, Model(checkpoint=MINILM, dtype=DTYPE))) as engine,
         place.worker(prefix, MODELS, SETTINGS) as worker,
     ):
-        yield prefix, worker, engine, encoder
+        yield prefix, worker, engine
 
 
 def _through(place: Place, prefix: str, calls: Calls) -> float:

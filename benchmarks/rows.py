@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks import engine, idle, infinity, memory, residency, road, roofline, transport
+from benchmarks import asking, bulk, engine, idle, infinity, lanes, memory, residency, road, roofline, transport
 from benchmarks.harness import Benchmark, Scale
 from benchmarks.place import Place
 
@@ -29,6 +29,11 @@ BENCHMARKS: Final[tuple[Benchmark[Place, Scale], ...]] = (
     Benchmark(("transport.throughput_64", "transport.throughput_64_vs_batches"), transport.throughput_64),
     Benchmark(("transport.items_32",), transport.items_32),
     Benchmark(("transport.latency_1_p50_ms", "transport.latency_1_p99_ms"), transport.latency_1),
+    Benchmark(("bulk.rows",), bulk.rows),
+    Benchmark(("bulk.memory",), bulk.memory),
+    Benchmark(("map.overhead",), asking.map_overhead),
+    Benchmark(("client.concurrent_1000", "client.concurrent_1000_minilm"), asking.concurrent),
+    Benchmark(("lanes.interactive_p99_ms", "lanes.interactive_p99_ratio"), lanes.interactive),
     Benchmark(("idle.cpu_percent",), idle.cpu_percent),
     Benchmark(("memory.backlog_mb",), memory.backlog),
 )

@@ -13,6 +13,12 @@ from benchmarks.report import Row, Run, row
 from benchmarks.work import Calls, count
 
 WARM_REQUESTS, WARM_CALLS = 64, 2
+Part = Callable[[Calls], Calls]
+
+
+def little(calls: Calls) -> Calls:
+    """A few requests of a few calls."""
+    return [call[:WARM_REQUESTS] for call in islice(calls, WARM_CALLS)]
 
 
 @dataclass
@@ -28,9 +34,9 @@ class Side:
     """What one text counts: 1, or its tokens where those are what is counted."""
     rates: list[float] = field(default_factory=list)
 
-    def warm(self) -> None:
-        """A little work that does not count."""
-        self.seconds([call[:WARM_REQUESTS] for call in islice(self.calls, WARM_CALLS)])
+    def warm(self, part: Part) -> None:
+        """Some of the work, which does not count."""
+        self.seconds(part(self.calls))
 
     def run(self) -> None:
         """Encode all of them once."""
@@ -41,10 +47,10 @@ class Side:
         self.say(f"  {self.name}: {self.rates[-1]:,.1f}/s")
 
 
-def measure(sides: Sequence[Side], runs: int) -> None:
-    """Warm up, then run all of them in turn."""
+def measure(sides: Sequence[Side], runs: int, warm: Part = little) -> None:
+    """Do `warm` of the work, then run all of them in turn."""
     for side in sides:
-        side.warm()
+        side.warm(warm)
     interleave(runs, [partial(Side.run, side) for side in sides])
 
 
