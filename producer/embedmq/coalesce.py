@@ -10,8 +10,8 @@ from embedmq_schemas.results import Embedded, Failure, Tensor
 from msgspec.structs import replace
 
 SHARED_ITEMS = 64
-"""Most items in a record that calls share. 1,000 calls to a model that computes nothing took 84 ms by 16, 78 by 32, 63 by
-64 and 71 by 128; and the first vectors of a record wait for its last.
+"""Most items in a record that calls share. 1,000 calls to a model that computes nothing took 84 ms by 16, 78 by 32,
+63 by 64 and 71 by 128; and the first vectors of a record wait for its last.
 """
 SHARED_BYTES = 16 * KIB
 """Most bytes of items in such a record: texts of some length gain nothing by company, and would wait for each other."""
