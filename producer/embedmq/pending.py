@@ -84,6 +84,10 @@ class Pending:
         calls = self._calls.values()
         return [call for call in calls if call.record and call.record.accepted and not call.future.done()]
 
+    def sent(self) -> dict[str, float]:
+        """The records that have no answer yet, and until when one is wanted."""
+        return {id: call.due for id, call in self._calls.items() if call.record and not call.future.done()}
+
     def cancel(self, whole: str) -> dict[str, float] | None:
         """End the call of that id, and every part of it, with RequestCancelled. None when nothing of it waits, else the
         ids that were sent, and until when they are wanted.

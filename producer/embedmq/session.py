@@ -79,7 +79,9 @@ class Session:
         self._started = True
 
     async def stop(self) -> None:
-        """End every wait and disconnect, in bounded time, whatever is away."""
+        """End every wait and disconnect, in bounded time, whatever is away; workers are told what nobody awaits."""
+        for id, due in self.pending.sent().items():
+            self._unwanted(id, due)
         self.pending.fail_all(lambda request: RequestCancelled(f"request {request}: the client was closed"))
         self.pending.close()
         if self.cancelling is not None:

@@ -277,3 +277,15 @@ async def test_a_client_that_closes_lets_its_marks_go_out(stack: Stack, prefix: 
         call.cancel()
         await asyncio.wait({call})
     assert await worker.redis.exists(mark(worker, "x"))
+
+
+async def test_what_a_closed_client_waited_for_is_not_computed(stack: Stack, prefix: str, worker: StandIn) -> None:
+    """Calls alone and calls that shared a record: the workers are told, and the callers too."""
+    worker.answer = lambda _: None
+    async with embedmq.Client(stack.kafka, stack.redis, prefix=prefix) as client:
+        calls = [asyncio.create_task(client.embed("minilm", text)) for text in "abc"]
+        calls.append(asyncio.create_task(client.embed("minilm", "d", id="of-mine")))
+        shared, alone = await worker.wait_for(2)
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(error) for error in ended} == {embedmq.RequestCancelled}
+    assert await worker.redis.exists(*(mark(worker, request["id"]) for request in (shared, alone))) == 2
