@@ -25,6 +25,7 @@ from embedmq_worker.jobs import Batch, Part, size
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.recall import Recall
 from embedmq_worker.supply import Supplied, Supply
+from embedmq_worker.twins import Twins
 from msgspec import structs
 from redis.asyncio import Redis
 
@@ -172,7 +173,7 @@ async def test_revisions_are_never_mixed_although_they_share_a_cache(stack: Stac
     async with Redis.from_url(stack.redis) as client:
         recall = Recall(Contents(client, Names(prefix), Cache(enabled=True), Metrics()))
         with ThreadPoolExecutor(1) as thread:
-            supply = Supply(Device(thread, thread), recall)
+            supply = Supply(Device(thread, thread), Twins(), recall)
 
             async def compute(model: str, **facts: str) -> Supplied:
                 engine, job = NullEngine(8), make_job(tokens=[1], model=model)

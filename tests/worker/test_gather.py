@@ -39,6 +39,7 @@ from embedmq_worker.starts import Starts
 from embedmq_worker.strays import Strays
 from embedmq_worker.supply import Supply
 from embedmq_worker.suspects import Suspects
+from embedmq_worker.twins import Twins
 from embedmq_worker.waiting import Waiting
 from msgspec import structs
 from redis.asyncio import Redis
@@ -113,6 +114,7 @@ async def gather(opener: Opener) -> AsyncIterator[Gather]:
             pauses=Pauses(Guard(SETTINGS), meter),
             retries=retries,
             suspects=Suspects(Starts(Redis(), NAMES), meter),  # nobody asks that Redis anything
+            twins=Twins(),
             shared_topics=frozenset({"embedmq.shared.bulk"}),
             max_waiting=2,
         )
@@ -364,7 +366,7 @@ async def test_a_stop_loses_no_answer_that_waits_for_a_slow_delivery(
     redis = Redis()  # nobody asks it anything
     with ThreadPoolExecutor(1) as thread:
         forward = Forward(
-            supply=Supply(Device(thread, thread)),
+            supply=Supply(Device(thread, thread), gather.twins),
             residents=gather.residents,
             waiting=gather.waiting,
             gathering=gather,

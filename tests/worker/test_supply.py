@@ -138,7 +138,8 @@ def threads() -> Iterator[Executor]:
 @pytest.fixture
 async def case(threads: Executor) -> AsyncIterator[Case]:
     with ThreadPoolExecutor(1) as launcher:
-        yield Case(Supply(Device(launcher, threads)), Twins(), Engine(), threads)
+        twins = Twins()
+        yield Case(Supply(Device(launcher, threads), twins), twins, Engine(), threads)
 
 
 async def launched(engine: Engine) -> None:
@@ -215,6 +216,21 @@ async def test_nothing_is_shared_across_options_queries_and_revisions(case: Case
     scored = [await case.enter("a", "b", query=query) for query in ("x", "y", "x")]
     assert (await case.compute(*scored)).coalesced == 2
     assert [numbers(job)[1] for job in scored] == [worth("b", query) for query in ("x", "y", "x")]
+
+
+async def test_what_arrives_while_its_twin_is_on_the_device_waits_for_that(case: Case) -> None:
+    """Nobody knew of it when the batch was taken, and all was unlike."""
+    first = await case.enter("a", "b")
+    case.engine.gate.clear()
+    earlier = asyncio.create_task(case.compute(first))
+    await launched(case.engine)
+    second = await case.enter("b")
+    later = asyncio.create_task(case.compute(second))
+    await asyncio.sleep(0)
+    case.engine.gate.set()
+    await asyncio.gather(earlier, later)
+    assert case.engine.computed == ["a", "b"]
+    assert numbers(second) == [worth("b")]
 
 
 @pytest.mark.parametrize("error", [DeviceLost("gone"), OutOfMemory("for now"), ValueError("once")], ids=repr)

@@ -43,6 +43,7 @@ from embedmq_worker.strays import Strays
 from embedmq_worker.supply import Supply
 from embedmq_worker.suspects import Suspects
 from embedmq_worker.topics import request_topics, retry_topics
+from embedmq_worker.twins import Twins
 from embedmq_worker.waiting import Waiting
 from embedmq_worker.world import World
 
@@ -103,7 +104,7 @@ def assemble(
     room = Room(settings)
     meter = Meter(metrics, config.models, budgets)
     retries, suspects = Retries(settings.retry_delays_s, names), Suspects(Starts(world.marks, names), meter)
-    decoder = Decoder(config, names, residents.facts, retries.park)
+    decoder, twins = Decoder(config, names, residents.facts, retries.park), Twins()
     chooser = Chooser(settings.bulk_min_share, settings.max_batch_ms)
     waiting = Waiting(budgets, chooser, lambda model: residents.engine(model) is not None)
     budget_of = partial(_budget, settings)
@@ -119,12 +120,14 @@ def assemble(
         pauses=Pauses(Guard(settings), meter),
         retries=retries,
         suspects=suspects,
+        twins=twins,
         shared_topics=frozenset(names.shared(lane) for lane in LANES) | set(retry_topics(config, names)),
         max_waiting=settings.max_waiting_for_model,
     )
     forward = Forward(
         supply=Supply(
             Device(threads.launcher, threads.collector),
+            twins,
             Recall(Contents(world.marks, names, config.cache, metrics)) if config.cache.enabled else None,
         ),
         residents=residents,

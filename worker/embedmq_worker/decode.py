@@ -10,7 +10,7 @@ from aiokafka import ConsumerRecord
 from embedmq_schemas.codes import CODES
 from embedmq_schemas.envelope import Envelope, Record, Refusal, open_record
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import LANES, Embed, Score, TopicReply, count_items
+from embedmq_schemas.requests import LANES, Embed, Item, TopicReply, count_items
 from embedmq_schemas.results import Failed
 
 from embedmq_worker.check import check, check_reply_topic
@@ -144,12 +144,17 @@ def fail(job: Job, fault: Fault, fits: int | None = None) -> Outcome:
 
 def asks(jobs: Sequence[Job]) -> list[Ask]:
     """What an engine's `prepare` takes."""
-    return [ask(job) for job in jobs]
+    return [_ask(job) for job in jobs]
 
 
-def ask(job: Job) -> Ask:
-    """Its items, how they are wanted, and what they are compared with; nothing of a request that was answered."""
+def content_of(job: Job) -> tuple[Sequence[Item], str | None]:
+    """The items of a request, and the query that they are compared with; nothing of one that was answered."""
     request = job.request
-    if isinstance(request, Score):
-        return Ask(request.documents, job.options, request.query)
-    return Ask(request.items if isinstance(request, Embed) else (), job.options)
+    if isinstance(request, Embed):
+        return request.items, None
+    return (request.documents, request.query) if request is not None else ((), None)
+
+
+def _ask(job: Job) -> Ask:
+    items, query = content_of(job)
+    return Ask(items, job.options, query)

@@ -48,12 +48,12 @@ class Gather:
     pauses: Pauses
     retries: Retries
     suspects: Suspects
+    twins: Twins
     shared_topics: InitVar[frozenset[str]]
     max_waiting: InitVar[int]
     settled: asyncio.Lock = field(default_factory=asyncio.Lock)
     """To be held while jobs are on their way from `absent` to `waiting`, or to their answers."""
     abandoned: bool = False
-    twins: Twins = field(default_factory=Twins)
     crowd: Crowd = field(init=False)
 
     def __post_init__(self, shared_topics: frozenset[str], max_waiting: int) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
+
+from embedmq_schemas.requests import Item
 
 from embedmq_worker.engine.seam import Block, Encoded, ModelFacts, Options
 
@@ -17,12 +20,12 @@ Scope = tuple[int, Options, str | None]
 class Peers:
     """Items in flight for one loaded model, with the same options and against the same query.
 
-    `held` counts the requests' items of each key. `found` has what becomes of it: an event while a batch computes it,
-    then its vector, as long as another identical item is in flight. An event that is set and still there says that
-    nothing came of it. Most texts are unlike all others, so that case is the quick one.
+    `held` counts the requests' items of each key. `found` has what becomes of it, if anybody may ask: an event while a
+    batch computes it, then its vector, as long as another identical item is in flight. An event that is set and still
+    there says that nothing came of it.
     """
 
-    __slots__ = ("_items", "facts", "found", "held", "scope")
+    __slots__ = ("facts", "found", "held", "scope")
 
     def __init__(self, facts: ModelFacts, scope: Scope) -> None:
         """`facts` are those of the model as it was loaded; `scope` is where whoever made this finds it again."""
@@ -30,39 +33,27 @@ class Peers:
         self.scope = scope
         self.held: dict[Key, int] = {}
         self.found: dict[Key, asyncio.Event | Encoded] = {}
-        self._items = 0
 
-    @property
-    def distinct(self) -> bool:
-        """Whether no two items in flight are the same."""
-        return self._items == len(self.held)
-
-    def enter(self, keys: Sequence[Key]) -> None:
-        """Items are in flight from now on."""
-        self._items += len(keys)
+    def enter(self, keys: Sequence[Key]) -> int:
+        """Items are in flight from now on; returns how many of them have a twin that was there before."""
         held = self.held
+        before = len(held)
         for key in keys:
             held[key] = held.get(key, 0) + 1
+        return before + len(keys) - len(held)
 
-    def leave(self, keys: Sequence[Key]) -> None:
-        """They no longer are; of the last of its kind, nothing is kept."""
-        self._items -= len(keys)
+    def leave(self, keys: Sequence[Key]) -> int:
+        """They no longer are; of the last of its kind, nothing is kept. Returns how many leave a twin behind."""
         held, found = self.held, self.found
+        left = 0
         for key in keys:
             count = held.pop(key)
             if count > 1:
                 held[key] = count - 1
-            else:
+                left += 1
+            elif found:
                 found.pop(key, None)
-
-    def claim_all(self, keys: Sequence[Key], done: asyncio.Event) -> bool:
-        """Let the caller compute all of these, if each is one of a kind and nothing is known of it; whether so."""
-        found = self.found
-        if not self.distinct or not found.keys().isdisjoint(keys):
-            return False
-        for key in keys:
-            found[key] = done
-        return True
+        return left
 
     def claim(self, key: Key, done: asyncio.Event) -> asyncio.Event | Encoded | None:
         """None if the caller is the one to compute this item, and to set `done` then, whatever came of it; else what
@@ -83,6 +74,13 @@ class Peers:
         """What was kept."""
         found = self.found.get(key)
         return found if isinstance(found, Encoded) else None
+
+
+def keys(items: Sequence[Item]) -> Sequence[Key]:
+    """What items are to their peers: texts are themselves."""
+    if list in map(type, items):
+        return [item if isinstance(item, str) else tuple(item) for item in items]
+    return cast("Sequence[str]", items)
 
 
 def pick(vectors: Encoded, row: int) -> Encoded:

@@ -10,11 +10,11 @@ from msgspec import Struct
 from embedmq_worker.bisect import hand
 from embedmq_worker.content import Digest, digests, seal, unseal
 from embedmq_worker.contents import Contents
-from embedmq_worker.decode import ask
+from embedmq_worker.decode import content_of
 from embedmq_worker.engine.seam import Encoded, ModelFacts
 from embedmq_worker.jobs import Part, without_items
 from embedmq_worker.peers import pick
-from embedmq_worker.twins import share
+from embedmq_worker.twins import Twins
 
 
 class Asked(Struct, frozen=True, eq=False):
@@ -31,8 +31,10 @@ class Recall:
         self._contents = contents
         self._noted: list[tuple[bytes, Encoded]] = []
 
-    async def answer(self, model: str, parts: Sequence[Part], facts: ModelFacts) -> tuple[Sequence[Part], Asked]:
-        """Hand out what the cache has; returns what it has not."""
+    async def answer(
+        self, model: str, parts: Sequence[Part], facts: ModelFacts, twins: Twins
+    ) -> tuple[Sequence[Part], Asked]:
+        """Hand out what the cache has, to twins as well; returns what it has not."""
         wanted = _digests(model, parts, facts)
         values = await self._contents.read([digest for *_, digest in wanted])
         missed: dict[tuple[int, int], bytes] = {}
@@ -45,7 +47,7 @@ class Recall:
                 continue
             one = Part(job, index, index + 1)
             hand(one, vectors, 0.0)
-            share(one, vectors, facts)
+            twins.share(one, vectors, facts)
             gone.setdefault(id(part), []).append(index)
         left = [run for part in parts for run in without_items(part, gone.get(id(part), ()))]
         return left, Asked(len(wanted) - len(missed), missed)
@@ -72,8 +74,8 @@ def _digests(model: str, parts: Sequence[Part], facts: ModelFacts) -> list[tuple
     for part in parts:
         job = part.job
         if id(job) not in known:
-            asks = ask(job)
-            known[id(job)] = asks.items, digests(model, facts, asks.options, asks.query)
+            items, query = content_of(job)
+            known[id(job)] = items, digests(model, facts, job.options, query)
         items, digest = known[id(job)]
         faults = job.prepared.faults
         wanted += [(part, i, digest(items[i])) for i in range(part.start, part.stop) if i not in faults]

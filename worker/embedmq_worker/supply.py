@@ -13,7 +13,7 @@ from embedmq_worker.device import Device
 from embedmq_worker.engine.seam import Encoded, Engine
 from embedmq_worker.jobs import Batch, Part, size
 from embedmq_worker.recall import Asked, Recall
-from embedmq_worker.twins import Twin, divide, share, vector
+from embedmq_worker.twins import Twin, Twins, vector
 
 
 class Supplied(Struct, frozen=True):
@@ -32,9 +32,10 @@ class Supplied(Struct, frozen=True):
 class Supply:
     """Gives the jobs of a batch their vectors, each computed once however many identical items are in flight."""
 
-    def __init__(self, device: Device, recall: Recall | None = None) -> None:
+    def __init__(self, device: Device, twins: Twins, recall: Recall | None = None) -> None:
         """`recall` is the cache, if there is one."""
         self._device = device
+        self._twins = twins
         self._recall = recall
 
     async def supply(self, engine: Engine, batch: Batch, relief: Relief, launched: Callable[[], None]) -> Supplied:
@@ -49,23 +50,24 @@ class Supply:
         facts, asked = engine.facts, Asked(0, {})
 
         def computed(part: Part, vectors: Encoded) -> None:
-            share(part, vectors, facts)
+            self._twins.share(part, vectors, facts)
             if asked.missed and self._recall is not None:
                 self._recall.note(asked, part, vectors)
 
         done = asyncio.Event()
-        parts, twins = divide(batch.parts, facts, done)
+        parts, twins = self._twins.divide(batch.parts, facts, done)
         try:
             if self._recall is not None and not batch.alone:
-                parts, asked = await self._recall.answer(batch.model, parts, facts)
+                parts, asked = await self._recall.answer(batch.model, parts, facts, self._twins)
             start_s = time.perf_counter()
             if parts:
                 await encode_parts(self._device, engine, parts, relief, launched, computed)
             forward_s = time.perf_counter() - start_s
         finally:
-            done.set()
+            self._twins.finish(done)
         launched()
-        if left := await _join(twins):
+        left = await _join(twins) if twins else ()
+        if left:
             await encode_parts(self._device, engine, left, relief, nothing, computed)
         items, tokens = (batch.items, batch.tokens) if parts is batch.parts else size([*parts, *left])
         return Supplied(items, tokens, forward_s, len(twins) - len(left), asked.hits, len(asked.missed))
