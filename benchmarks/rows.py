@@ -32,7 +32,7 @@ BENCHMARKS: Final[tuple[Benchmark[Place, Scale], ...]] = (
     Benchmark(("bulk.rows",), bulk.rows),
     Benchmark(("bulk.memory",), bulk.memory),
     Benchmark(("map.overhead",), asking.map_overhead),
-    Benchmark(("client.concurrent_1000", "client.concurrent_1000_minilm"), asking.concurrent),
+    Benchmark(("client.concurrent_1000", "client.concurrent_1000_null"), asking.concurrent),
     Benchmark(("lanes.interactive_p99_ms", "lanes.interactive_p99_ratio"), lanes.interactive),
     Benchmark(("idle.cpu_percent",), idle.cpu_percent),
     Benchmark(("memory.backlog_mb",), memory.backlog),

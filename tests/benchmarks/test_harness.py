@@ -15,7 +15,7 @@ from benchmarks.place import Place
 from benchmarks.report import Row, Run
 from benchmarks.rows import BENCHMARKS
 
-TINY = Scale(runs=2, seconds=0.3, warm_s=0.1)
+TINY = Scale(runs=2, seconds=0.3, warm_s=0.1, many_rows=600, few_rows=200, map_texts=300, asking_runs=1)
 RATE = report.row("a.rate", "requests/s", "higher", [Run(4, 8), Run(6, 10), Run(90, 12)], "another")
 GOAL = report.row("a.goal", "s", "lower", [Run(3, 4)], "another", goal=0.5)
 ALONE = report.row("a.alone", "%", "lower", [Run(0.5)])
@@ -52,6 +52,14 @@ def test_a_row_runs_through_kafka_and_redis_and_its_ratio_is_that_of_the_medians
         assert row["value"] > 0
         assert row["ratio"] == pytest.approx(row["value"] / row["baseline_value"])
         assert set(row["cpu_us"]["ours"]) == {"client", "worker", "kafka", "redis"}
+
+
+def test_a_bulk_job_is_run_as_a_command_and_map_as_a_program_would(place: Place) -> None:
+    """All rows reach the sink and every text its vector, or the row is an error."""
+    measured = harness.run(place, harness.select(BENCHMARKS, ["bulk.memory", "map"]), TINY)
+    assert measured.errors == {}
+    assert [row.name for row in measured.rows] == ["bulk.memory", "map.overhead"]
+    assert all(row.ratio for row in measured.rows)
 
 
 def test_a_row_that_fails_is_named_and_loses_no_other(place: Place, tmp_path: Path) -> None:
