@@ -56,6 +56,7 @@ class Drawer:
         self.job = ""
         self.commits = 0
         self.before_write: Callable[[Vectors], None] = lambda vectors: None
+        self.before_commit: Callable[[], None] = lambda: None
 
     def is_there(self) -> bool:
         return bool(self.kept)
@@ -77,6 +78,7 @@ class Drawer:
         self.written |= dict(zip(vectors.ids, zip(vectors.hashes, vectors.dense.copy(), strict=True), strict=True))
 
     def commit(self, checkpoint: bytes) -> None:
+        self.before_commit()
         self.kept |= self.written
         self.written = {}
         self.checkpoints[self.job] = checkpoint

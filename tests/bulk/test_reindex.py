@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from embedmq.bulk.checkpoint import decode
-from embedmq.bulk.errors import Away, CheckpointRefused, JobStopped, RevisionChanged
+from embedmq.bulk.errors import Away, CheckpointRefused, JobStopped, RevisionChanged, SinkRefused
 from embedmq.bulk.order import Order
 from embedmq.bulk.patience import Patience
 from embedmq.bulk.rate import BURST_S
@@ -159,6 +159,36 @@ async def test_an_interrupted_job_commits_what_it_has_written(mq: embedmq.Client
     assert drawer.commits == 1
     assert len(drawer.kept) >= 3 * ROWS_PER_BLOCK
     assert set(written) >= set(drawer.kept)
+
+
+@pytest.mark.parametrize("fails_in", ["write", "commit"])
+async def test_a_sink_that_fails_while_the_job_is_interrupted_keeps_no_checkpoint(
+    mq: embedmq.Client, order: Order, fails_in: str
+) -> None:
+    """What it may have lost is not said to be there, and the interruption is what ends the job."""
+    drawer, reached = Drawer(), asyncio.Event()
+    loop, written = asyncio.get_running_loop(), list[str]()
+
+    def fail(vectors: Vectors) -> None:
+        written.extend(vectors.ids)
+        if len(written) > 2 * ROWS_PER_BLOCK:
+            loop.call_soon_threadsafe(reached.set)
+            time.sleep(0.2)  # the job is interrupted meanwhile
+            if fails_in == "write":
+                drawer.written = {}
+                raise SinkRefused("no space left")
+
+    def away() -> None:
+        raise Away("the drawer")
+
+    drawer.before_write = fail
+    drawer.before_commit = away if fails_in == "commit" else lambda: None
+    task = asyncio.create_task(new(mq, changed(order, commit_rows=10_000), Shelf(DOCS), drawer).run(restart=False))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (drawer.commits, drawer.kept) == (0, {})
 
 
 async def test_only_what_is_missing_or_has_changed_is_embedded(mq: embedmq.Client, order: Order) -> None:

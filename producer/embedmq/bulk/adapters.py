@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeVar, cast
 from embedmq.bulk.errors import BulkError, SinkRefused, SourceRefused
 from embedmq.bulk.ports import Sink, Source
 from embedmq.bulk.rows import Columns
+from embedmq.bulk.status import redact
 
 Side = Literal["source", "sink"]
 
@@ -56,7 +57,7 @@ def _load(side: Side, uri: str, refused: type[BulkError]) -> Callable[[str, Colu
     entry = known.get(kind_of(uri))
     if entry is None:
         ways = ", ".join(sorted(known))
-        raise refused(f"--{side} {uri}: nothing here works with it; known are, by scheme or ending: {ways}")
+        raise refused(f"--{side} {redact(uri)}: nothing here works with it; known are, by scheme or ending: {ways}")
     return _import(entry, refused)
 
 

@@ -98,6 +98,7 @@ class Job:
                 max_text_bytes=max_text_bytes,
                 patience=self._fleet,
                 going=self._going,
+                on_begin=lambda: self._tell(self._status(self._state())),
             )
             try:
                 state = await self._pass.run(restart=restart)
@@ -168,7 +169,14 @@ class Job:
     def _state(self) -> State:
         if not self._going.is_set():
             return "paused"
-        return "waiting" if self._fleet.waiting_for or self._ends.waiting_for else "running"
+        return "waiting" if self._waiting_for() else "running"
+
+    def _waiting_for(self) -> str:
+        """Why nothing moves; a source and a sink that could be opened are not away."""
+        if self._pass is not None and self._pass.advanced:
+            self._ends.well()
+        away = "" if self._pass is not None and self._pass.begun else self._ends.waiting_for
+        return away or self._fleet.waiting_for
 
     def _status(self, state: State, message: str = "") -> JobStatus:
         now_s = time.monotonic()
@@ -189,7 +197,7 @@ class Job:
             tokens=counts.tokens,
             rate_per_s=self._pace.rate_per_s(now_s),
             left_s=self._pace.left_s(now_s, total),
-            message=message or self._ends.waiting_for or self._fleet.waiting_for,
+            message=message or ("" if state == "done" else self._waiting_for()),
             host=socket.gethostname(),
             pid=os.getpid(),
             started_unix_s=self._started_unix_s,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from embedmq.bulk.checkpoint import Checkpoint, Counts, State, decode, encode, proceed
 from embedmq.bulk.embedding import Embedded, embed_rows, stack
-from embedmq.bulk.errors import JobStopped, RevisionChanged
+from embedmq.bulk.errors import BulkError, JobStopped, RevisionChanged
 from embedmq.bulk.failed import FailedRows
 from embedmq.bulk.order import Order
 from embedmq.bulk.patience import Patience
@@ -66,6 +66,8 @@ class Reindex:
     max_text_bytes: int
     patience: Patience
     going: asyncio.Event
+    on_begin: Callable[[], None] = lambda: None
+    """Called when the checkpoint was read."""
     reading: Alone = field(default_factory=lambda: Alone("source"))
     writing: Alone = field(default_factory=lambda: Alone("sink"))
     counts: Counts = field(default_factory=Counts)
@@ -120,6 +122,7 @@ class Reindex:
         self.counts = start.counts
         self.reached = msgspec.structs.replace(start, limit=order.limit)
         self.begun = True
+        self.on_begin()
 
     async def _travel(self) -> None:
         """Run the stages. Where they are ended from outside, what was written in order is committed first."""
@@ -132,10 +135,10 @@ class Reindex:
                 stages.create_task(self._write(pieces))
         except BaseExceptionGroup as errors:
             if isinstance(errors.exceptions[0], JobStopped):
-                await self._commit("running")
+                await self._save()
             raise errors.exceptions[0] from None
         except asyncio.CancelledError:
-            await self._commit("running")
+            await self._save()
             raise
         finally:
             self.failed.close()
@@ -246,6 +249,14 @@ class Reindex:
         due = time.monotonic() >= self._committed_s + self.order.commit_s
         if due or self._uncommitted >= self.order.commit_rows:
             await self._commit("running")
+
+    async def _save(self) -> None:
+        """Commit what was written, if that can be done: a sink that has failed may have lost some of it, and whoever
+        goes on begins at the last commit.
+        """
+        if not self.writing.failed:
+            with contextlib.suppress(BulkError):  # what ends the job is said, not that this came too late
+                await self._commit("running")
 
     async def _commit(self, state: State) -> None:
         """Have the sink make what was written durable, and keep the checkpoint behind it."""

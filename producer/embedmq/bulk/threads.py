@@ -20,16 +20,27 @@ class Alone:
 
     def __init__(self, name: str) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"embedmq-{name}")
+        self.failed = False
+        """Whether a call has raised, also one that nobody waited for any more."""
 
     async def call(self, work: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Run it there, after what was asked before."""
-        future = self._executor.submit(work, *args, **kwargs)
+        future = asyncio.wrap_future(self._executor.submit(self._run, work, *args, **kwargs))
         try:
-            return await asyncio.shield(asyncio.wrap_future(future))
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.wait({asyncio.wrap_future(future)})
+            await asyncio.wait({future})
+            if not future.cancelled():
+                future.exception()  # seen: `failed` knows of it
             raise
 
     def stop(self) -> None:
         """End the thread after its last call."""
         self._executor.shutdown(wait=False)
+
+    def _run(self, work: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return work(*args, **kwargs)
+        except BaseException:
+            self.failed = True
+            raise

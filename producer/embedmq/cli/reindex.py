@@ -51,7 +51,7 @@ def reindex(context: click.Context, dry_run: bool, **ordered: Unpack[Ordered]) -
     if status.message:
         click.echo(f"embedmq: job {order.name}: {status.message}", err=True)
     if status.rows_failed:
-        click.echo(f"embedmq: {status.rows_failed} rows failed: see {order.failed}", err=True)
+        click.echo(f"embedmq: {_rows(status.rows_failed)} failed: see {order.failed}", err=True)
         context.exit(FAILED)
 
 
@@ -80,10 +80,10 @@ async def _estimate(client: Client, order: Order, *, json: bool) -> None:
     if json:
         json_line(msgspec.to_builtins(found))
         return
-    click.echo(f"{found.rows:,} rows to embed, {found.skipped:,} in the sink already, {found.failed:,} that would fail")
+    click.echo(f"{_rows(found.rows)} to embed, {found.skipped:,} in the sink already, {found.failed:,} that would fail")
     if found.sample_rows:
         click.echo(
-            f"about {found.tokens:,} tokens and {found.seconds:,.0f} s, by a sample of {found.sample_rows:,} rows"
+            f"about {found.tokens:,} tokens and {found.seconds:,.0f} s, by a sample of {_rows(found.sample_rows)}"
         )
 
 
@@ -116,3 +116,7 @@ def _run(invocation: Invocation, order: Order, work: Callable[[Client, Board], A
         asyncio.run(run())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"

@@ -31,5 +31,5 @@ def read_address(uri: str, *options: str) -> Address:
         raise SinkRefused(f"{shown}: no user and password in this address: give them by the environment")
     for name, value in found:
         if name not in options or not value:
-            raise SinkRefused(f"{shown}: cannot read {name}={value}; known are {', '.join(options)}")
+            raise SinkRefused(f"{shown}: cannot read {name}=…; known are {', '.join(options)}")
     return Address(parts.netloc, unquote(parts.path), dict(found), shown)
