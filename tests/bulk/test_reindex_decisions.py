@@ -16,6 +16,7 @@ from embedmq.bulk.patience import Patience
 from embedmq.bulk.rate import Rate
 from embedmq.bulk.rows import Columns, Row, content_hash
 from embedmq.bulk.selection import select
+from embedmq.bulk.silence import Silence, Unserved
 from embedmq.errors import InvalidRequest, Unavailable
 from hypothesis import given
 from hypothesis import strategies as st
@@ -181,3 +182,31 @@ def test_only_a_process_that_is_seen_from_here_is_known_to_be_gone() -> None:
     assert not is_gone(new_token())
     assert not is_gone(token + "elsewhere")
     assert not is_gone("anything")
+
+
+def test_a_fleet_that_is_busy_is_waited_for_and_one_that_is_not_there_only_so_long() -> None:
+    """Whoever is on call reads why nothing moves, and a job that nobody serves ends."""
+    silence = Silence("minilm", 60.0)
+    silence.alone(0.0)
+    assert "no worker serves minilm" in silence.waiting_for
+    silence.busy("other work")
+    silence.alone(50.0)
+    silence.alone(109.0)
+    with pytest.raises(Unserved, match="embedmq models"):
+        silence.alone(110.0)
+    silence.heard()
+    assert silence.waiting_for == ""
+
+
+def test_a_job_is_the_same_wherever_its_files_lie_and_its_name_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two projects may call their files alike; a checkpoint goes with its sink, wherever that is mounted."""
+    monkeypatch.chdir(tmp_path)
+    here = name_for("m", "docs.jsonl", "v.parquet")
+    assert here == name_for("m", "./docs.jsonl", f"{tmp_path}/v.parquet")
+    monkeypatch.chdir(tmp_path.parent)
+    assert here != name_for("m", "docs.jsonl", "v.parquet")
+    one = Order(model="m", source="docs.jsonl", sink="t", name="n", failed=tmp_path / "f")
+    other = Order(model="m", source="/mnt/data/docs.jsonl", sink="/mnt/t", name="n", failed=tmp_path / "f")
+    assert one.definition() == other.definition()

@@ -20,6 +20,7 @@ from embedmq.bulk.patience import Patience
 from embedmq.bulk.reindex import Reindex
 from embedmq.bulk.rows import Shape
 from embedmq.bulk.shape import look
+from embedmq.bulk.silence import QUIET_S, Silence, Unserved, workers_of
 from embedmq.bulk.status import JobStatus, State
 from embedmq.errors import Unavailable
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from embedmq.client import Client
 
 BEAT_S = 1.0
+SAY_AFTER_S = 5.0
 TAKE_WAIT_S = HOLDER_TTL_S + 5.0
 """Longer than a process that was killed still holds its job."""
 COMPLETE = "it was complete before: --changed-only embeds what has changed, --restart every row again"
@@ -35,11 +37,19 @@ COMPLETE = "it was complete before: --changed-only embeds what has changed, --re
 class Job:
     """Holds a job, passes over its source until that is done, and says on the board and to `tell` how it is."""
 
-    def __init__(self, client: Client, order: Order, board: Board, tell: Callable[[JobStatus], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        order: Order,
+        board: Board,
+        tell: Callable[[JobStatus], None],
+        say: Callable[[str], None] = lambda text: None,  # noqa: ARG005  # nobody listens
+    ) -> None:
         self._client = client
         self._order = order
         self._board = board
         self._tell = tell
+        self._say = say
         self._token = new_token()
         self._who = who()
         self._going = asyncio.Event()
@@ -47,6 +57,7 @@ class Job:
         self._pace = Pace()
         self._fleet = Patience(order.patience_s)
         self._ends = Patience(order.patience_s)
+        self._silence = Silence(order.model, order.patience_s)
         self._pass: Reindex | None = None
         self._called_off = False
         self._has_begun = False
@@ -62,7 +73,7 @@ class Job:
         """
         make_source(self._order.source, self._order.columns)  # an address that nothing reads is told first
         make_sink(self._order.sink, self._order.columns)
-        shape, max_text_bytes = await look(self._client, self._order)
+        shape, max_text_bytes = await self._look()
         await self._board.take(self._order.name, self._token, self._who, wait_s=TAKE_WAIT_S, is_gone=is_gone)
         work = asyncio.create_task(self._work(shape, max_text_bytes))
         beat = asyncio.create_task(self._beat(work))
@@ -83,6 +94,14 @@ class Job:
         finally:
             await self._end(work, beat, state, message)
         return self._status(state, message)
+
+    async def _look(self) -> tuple[Shape, int]:
+        waiting = f"embedmq: job {self._order.name} waits for a first answer from {self._order.model}"
+        saying = asyncio.get_running_loop().call_later(SAY_AFTER_S, self._say, waiting)
+        try:
+            return await look(self._client, self._order)
+        finally:
+            saying.cancel()
 
     async def _work(self, shape: Shape, max_text_bytes: int) -> str:
         """Pass over the source; from the last commit again when source or sink were away. Returns what to say of it."""
@@ -113,7 +132,7 @@ class Job:
                 return "" if self._pass.advanced else COMPLETE
 
     async def _beat(self, work: asyncio.Task[str]) -> str:
-        """Keep the job, obey wishes, say how it is; while Redis is away, only here. Raises JobTaken."""
+        """Keep the job, obey wishes, say how it is; while Redis is away, only here. Raises JobTaken, Unserved."""
         kept_s = 0.0
         while True:
             try:
@@ -121,14 +140,27 @@ class Job:
                     if not await self._board.keep(self._order.name, self._token):
                         await self._board.take(self._order.name, self._token, self._who)
                     kept_s = time.monotonic()
+                    await self._listen()
                 await self._obey(work)
                 if self._begun:
                     await self._board.post(self._status(self._state()))
+            except Unserved:
+                raise
             except Unavailable:
                 pass  # the work itself notices, and waits
             if self._begun:
                 self._tell(self._status(self._state()))
             await asyncio.sleep(BEAT_S)
+
+    async def _listen(self) -> None:
+        """Find out why no answer comes: raises Unserved when no worker has served the model for too long."""
+        now_s, asking = time.monotonic(), self._pass
+        if asking is None or asking.quiet_s(now_s) < QUIET_S:
+            self._silence.heard()
+        elif await workers_of(self._client, self._order.model):
+            self._silence.busy(f"{self._order.model} has other work: no answer for {asking.quiet_s(now_s):.0f} s")
+        else:
+            self._silence.alone(now_s)
 
     async def _obey(self, work: asyncio.Task[str]) -> None:
         wish = await self._board.wish(self._order.name)
@@ -149,14 +181,14 @@ class Job:
         beat.cancel()
         await asyncio.wait({work, beat})
         status = self._status(state, message)
-        if self._begun:
-            self._tell(status)
         try:
             if self._begun:
                 await self._board.post(status)
             await self._board.leave(self._order.name, self._token)
         except Unavailable:
             pass  # nobody can be told; the hold ends by itself
+        if self._begun:
+            self._tell(status)
 
     @property
     def _begun(self) -> bool:
@@ -176,7 +208,7 @@ class Job:
         if self._pass is not None and self._pass.advanced:
             self._ends.well()
         away = "" if self._pass is not None and self._pass.begun else self._ends.waiting_for
-        return away or self._fleet.waiting_for
+        return away or self._fleet.waiting_for or self._silence.waiting_for
 
     def _status(self, state: State, message: str = "") -> JobStatus:
         now_s = time.monotonic()

@@ -20,6 +20,7 @@ from embedmq.errors import InvalidRequest
 OnFlaw = Literal["continue", "stop"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
 _WORD = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -67,8 +68,7 @@ class Order(Struct, frozen=True, kw_only=True):
         columns = self.columns
         found = {
             "model": self.model,
-            "source": redact(self.source),
-            "sink": redact(self.sink),
+            "source": label(self.source),
             "text": columns.text,
             "id": columns.id,
             "keep": ", ".join(columns.keep),
@@ -93,7 +93,18 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 def name_for(model: str, source: str, sink: str) -> str:
-    """The name of a job that was given none: readable, and the same for the same command."""
-    word = _WORD.sub("-", redact(source).rsplit("/", 1)[-1].partition("?")[0].partition(".")[0]).strip("-") or "job"
-    mark = hashlib.blake2b("\0".join((model, redact(source), redact(sink))).encode(), digest_size=3).hexdigest()
+    """The name of a job that was given none: readable, and the same for the same model, source and sink."""
+    word = _WORD.sub("-", label(source).partition("?")[0].rpartition("/")[2].partition(".")[0]).strip("-") or "job"
+    places = (place if is_remote(place) else str(Path(place).absolute()) for place in map(redact, (source, sink)))
+    mark = hashlib.blake2b("\0".join((model, *places)).encode("utf-8", "replace"), digest_size=3).hexdigest()
     return f"{word[:32]}-{model[:20]}-{mark}"
+
+
+def label(address: str) -> str:
+    """What an address means wherever the command runs: without secrets, and of a path only the last part."""
+    return redact(address) if is_remote(address) else Path(address).name
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address has a scheme, and so means the same everywhere."""
+    return _SCHEME.match(address) is not None

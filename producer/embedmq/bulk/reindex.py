@@ -79,6 +79,8 @@ class Reindex:
     reached: Checkpoint = field(init=False)
     """What the next commit keeps."""
     failed: FailedRows = field(init=False)
+    _asked: int = 0
+    _heard_s: float = 0.0
     _committed_s: float = 0.0
     _uncommitted: int = 0
     _ending: State = "done"
@@ -105,6 +107,10 @@ class Reindex:
             if self.reached.state == "running":
                 await self._travel()
             return self.reached.state
+
+    def quiet_s(self, now_s: float) -> float:
+        """How long no answer has come, though one is waited for."""
+        return now_s - self._heard_s if self._asked else 0.0
 
     async def _begin(self) -> None:
         order = self.order
@@ -200,10 +206,15 @@ class Reindex:
             yield part
 
     async def _embed(self, rows: Sequence[Chosen], room: asyncio.Semaphore) -> Embedded:
+        if not self._asked:
+            self._heard_s = time.monotonic()
+        self._asked += 1
         try:
             embedded = await embed_rows(self.client, self.order, rows, self.patience)
         finally:
             room.release()
+            self._asked -= 1
+            self._heard_s = time.monotonic()
         if embedded.revision not in (None, self.shape.revision):
             message = f"{self.order.model} was revision {self.shape.revision!r} when the job began"
             raise RevisionChanged(f"{message}, and is {embedded.revision!r} now: start over with --restart")

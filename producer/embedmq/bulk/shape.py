@@ -8,12 +8,14 @@ from embedmq_schemas.limits import KIB, Limits
 
 from embedmq.bulk.order import Order
 from embedmq.bulk.rows import Shape
-from embedmq.errors import InvalidRequest, RequestFailed
+from embedmq.errors import DeadlineExceeded, InvalidRequest, RequestFailed, Unavailable
 
 if TYPE_CHECKING:
     from embedmq.client import Client
 
 PROBE = "a text of this job"
+LEAST_S = 10.0
+"""How long the first answer may take, even for those without patience."""
 FRAME_BYTES = 4 * KIB
 """What a request has beside its text, at most."""
 
@@ -29,7 +31,7 @@ async def look(client: Client, order: Order) -> tuple[Shape, int]:
             order.model,
             [PROBE],
             lane="bulk",
-            timeout_s=order.patience_s or None,
+            timeout_s=max(order.patience_s, LEAST_S),
             prompt_name=order.prompt_name,
             prompt=order.prompt,
             dimensions=order.dimensions,
@@ -37,6 +39,9 @@ async def look(client: Client, order: Order) -> tuple[Shape, int]:
             normalize=order.normalize,
             tenant=order.tenant,
         )
+    except DeadlineExceeded:
+        message = f"no worker has answered for {order.model} within {max(order.patience_s, LEAST_S):g} s"
+        raise Unavailable(f"{message}: embedmq models shows who serves it") from None
     except RequestFailed as error:
         if error.retryable:
             raise

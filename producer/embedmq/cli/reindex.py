@@ -61,7 +61,7 @@ def _embed(invocation: Invocation, order: Order, progress: Progress) -> JobStatu
     async def work(client: Client, board: Board) -> None:
         from embedmq.bulk.job import Job
 
-        ended.append(await Job(client, order, board, progress.update).run())
+        ended.append(await Job(client, order, board, progress.update, progress.note).run())
 
     try:
         _run(invocation, order, work)
