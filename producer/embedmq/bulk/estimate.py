@@ -73,16 +73,17 @@ class Survey:
         return self._order.limit is not None and self.rows >= self._order.limit
 
 
-def survey(source: Source, sink: Sink | None, order: Order, shape: Shape, counts: Survey) -> None:
+def survey(source: Source, sink: Sink, order: Order, shape: Shape, counts: Survey) -> None:
     """Read a whole source, in one thread; nothing is written. A sink is opened that must be asked and is there.
 
     Raises SourceRefused, SinkRefused, Away.
     """
     try:
         source.open()
-        asked = sink if sink is not None and sink.is_there() else None
-        if asked is not None:
-            asked.open(order.name, shape)
+        there = sink.is_there()
+        if there:
+            sink.open(order.name, shape)
+        asked = sink if there and order.mode != "all" else None
         seen = Seen() if source.repeats == "flaw" else None
         for block in source.read(None):
             counts.add(block, seen, asked)
@@ -90,15 +91,14 @@ def survey(source: Source, sink: Sink | None, order: Order, shape: Shape, counts
                 break
     finally:
         source.close()
-        if sink is not None:
-            sink.close()
+        sink.close()
 
 
 async def estimate(client: Client, order: Order, shape: Shape, max_text_bytes: int) -> Estimate:
     """Read the source, ask the sink what it has if that matters, and embed a sample."""
     counts = Survey(order, order.settings(shape.revision), max_text_bytes)
     source = make_source(order.source, order.columns)
-    sink = None if order.mode == "all" else make_sink(order.sink, order.columns)
+    sink = make_sink(order.sink, order.columns)
     reading = Alone("survey")
     try:
         await reading.call(survey, source, sink, order, shape, counts)

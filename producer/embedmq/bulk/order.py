@@ -60,7 +60,7 @@ class Order(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if _NAME.fullmatch(self.name) is None:
             raise InvalidRequest(f"name: {self.name!r}: letters, digits, dots, dashes and underscores, at most 64")
-        if Path(self.source) == self.failed:
+        if not is_remote(self.source) and Path(self.source).expanduser().resolve() == self.failed.resolve():
             raise InvalidRequest(f"{self.failed} is the source, and would be written over: name another with --failed")
 
     def definition(self) -> Mapping[str, str]:
@@ -68,7 +68,7 @@ class Order(Struct, frozen=True, kw_only=True):
         columns = self.columns
         found = {
             "model": self.model,
-            "source": label(self.source),
+            "source": place(self.source),
             "text": columns.text,
             "id": columns.id,
             "keep": ", ".join(columns.keep),
@@ -94,15 +94,14 @@ class Order(Struct, frozen=True, kw_only=True):
 
 def name_for(model: str, source: str, sink: str) -> str:
     """The name of a job that was given none: readable, and the same for the same model, source and sink."""
-    word = _WORD.sub("-", label(source).partition("?")[0].rpartition("/")[2].partition(".")[0]).strip("-") or "job"
-    places = (place if is_remote(place) else str(Path(place).absolute()) for place in map(redact, (source, sink)))
-    mark = hashlib.blake2b("\0".join((model, *places)).encode("utf-8", "replace"), digest_size=3).hexdigest()
-    return f"{word[:32]}-{model[:20]}-{mark}"
+    word = _WORD.sub("-", place(source).partition("?")[0].rpartition("/")[2].partition(".")[0]).strip("-") or "job"
+    told = "\0".join((model, place(source), place(sink))).encode("utf-8", "replace")
+    return f"{word[:32]}-{model[:20]}-{hashlib.blake2b(told, digest_size=3).hexdigest()}"
 
 
-def label(address: str) -> str:
-    """What an address means wherever the command runs: without secrets, and of a path only the last part."""
-    return redact(address) if is_remote(address) else Path(address).name
+def place(address: str) -> str:
+    """An address wherever the command runs: without secrets, and a path from the root on."""
+    return redact(address) if is_remote(address) else str(Path(address).expanduser().absolute())
 
 
 def is_remote(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ MERGE_BYTES = 64 * 1024 * 1024
 """What gathers before it goes into the table, in one step and one fragment; the rest goes at a commit."""
 MAX_SMALL_FRAGMENTS = 64
 """More of them, and a commit makes them one: that rewrites no more than LanceDB's largest fragment, a million rows."""
+
+
+_RUST = re.compile(r",? *\S+\.rs:\d+(?::\d+)?")
+"""Where in its source an error comes from, which means nothing to a reader."""
 
 
 class LancedbSink:
@@ -128,7 +133,7 @@ class LancedbSink:
         try:
             yield
         except (RuntimeError, OSError, ValueError) as error:
-            what = " ".join(str(error).split())[:500]
+            what = " ".join(_RUST.sub("", str(error)).split())[:500]
             if "conflict" in what.lower():
                 raise Away(f"{self._where}: somebody else writes it: {what}") from error
             remedy = ": make room, then run the same command" if "No space left" in what else ""

@@ -17,6 +17,9 @@ from embedmq.bulk.errors import SourceRefused
 
 RESTART: Final = "Put it back as it was, or begin anew with --restart"
 
+FAILED: Final = ".failed.jsonl"
+MANIFEST: Final = "_embedmq.json"
+
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -43,14 +46,15 @@ class Opened(Struct, frozen=True):
 def find_files(address: str, endings: Collection[str]) -> list[File]:
     """The files of a path, a glob or a folder, sorted by name; of folders those with one of the endings.
 
-    Folders are read as Spark writes them: parts at any depth, but what begins with `.` or `_` is passed over. Raises
+    Folders are read as Spark writes them: parts at any depth, but what begins with `.` or `_` is passed over. So is
+    what jobs write, unless it is named itself: else a job would feed on its own failures and vectors. Raises
     SourceRefused where there is none.
     """
     path = Path(address).expanduser()
     if path.is_file():
         return [File(path, _readable(path.name), several=False)]
     root = path if path.is_dir() else _fixed_part(path)
-    found = {part for match in _matches(path) for part in _parts(match, endings)}
+    found = {part for match in _matches(path) for part in _parts(match, endings) if not _is_written(part, path)}
     if not found:
         raise SourceRefused(f"--source {address}: {_why_none(path, endings)}")
     named = sorted((_readable(part.relative_to(root).as_posix()), part) for part in found)
@@ -100,6 +104,13 @@ def _parts(path: Path, endings: Collection[str]) -> Iterator[Path]:
         for name in names:
             if not name.startswith((".", "_")) and name.lower().endswith(tuple(endings)):
                 yield Path(folder, name)
+
+
+def _is_written(part: Path, asked: Path) -> bool:
+    """Whether a job wrote a file that was not asked for as such: failed rows, or a part of a sink's folder."""
+    if part.name.endswith(FAILED) and not asked.name.endswith(FAILED):
+        return True
+    return part.parent not in (asked, asked.parent) and Path(part.parent, MANIFEST).exists()
 
 
 def _fixed_part(path: Path) -> Path:
