@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from embedmq.bulk.adapters import make_sink
-from embedmq.bulk.errors import Away, BulkError, JobTaken, SinkRefused
+from embedmq.bulk.errors import Away, BulkError, JobTaken, SinkRefused, ValueRefused
 from embedmq.bulk.rows import Columns, Shape, Vectors
 from embedmq.bulk.sinks.pgvector import PgvectorSink
 
@@ -249,3 +249,27 @@ def test_a_full_disk_stops_the_job_with_the_remedy(database: str) -> None:
         with pytest.raises(raised, match=told):
             sink.write(numbered(["a"]))
     sink.close()
+
+
+def test_a_row_that_cannot_be_held_is_named_and_the_others_are_taken(database: str) -> None:
+    """Text with a zero byte, an id that is no number: the sink says which row, as if it had not been asked."""
+    say(database, "create table docs (doc bigint primary key)")
+    sink = opened(f"{database}&table=docs&id=doc&vector=v&hash=h")
+    vectors = numbered(["1", "2", "three", "4", "five"])
+    refused = []
+    while True:
+        try:
+            sink.write(vectors)
+            break
+        except ValueRefused as error:
+            refused.append(vectors.ids[error.row])
+            vectors = numbered([id for id in vectors.ids if id != refused[-1]])
+    assert refused == ["three", "five"]
+    assert sorted(sink.hashes(["1", "2", "4"])) == ["1", "2", "4"]
+    sink.close()
+    kept = opened(f"{database}&table=kept", Shape(dimensions=4, keep=("k",)))
+    some = numbered(["a", "b"])
+    with pytest.raises(ValueRefused, match="0x00") as caught:
+        kept.write(Vectors(some.ids, some.hashes, some.dense, [{"k": "fine"}, {"k": "a\0b"}]))
+    assert caught.value.row == 1
+    kept.close()

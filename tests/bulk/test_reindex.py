@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from embedmq.bulk.checkpoint import decode
-from embedmq.bulk.errors import Away, CheckpointRefused, JobStopped, RevisionChanged, SinkRefused
+from embedmq.bulk.errors import Away, CheckpointRefused, JobStopped, RevisionChanged, SinkRefused, ValueRefused
 from embedmq.bulk.order import Order
 from embedmq.bulk.patience import Patience
 from embedmq.bulk.rate import BURST_S
@@ -112,6 +112,22 @@ async def test_what_is_wrong_with_a_row_is_told_in_a_file_that_is_a_source(mq: e
     assert found["row 4"]["key"] == "a"
     assert found["row 4"]["body"] == "again"
     assert "row 0" in found["row 4"]["error"]["message"]
+
+
+async def test_a_row_that_the_sink_cannot_hold_is_a_failed_row(mq: embedmq.Client, order: Order) -> None:
+    """The others of its block are in the sink."""
+    drawer = Drawer()
+
+    def refuse(vectors: Vectors) -> None:
+        for row, id in enumerate(vectors.ids):
+            if id in ("doc-7", "doc-8", "doc-40"):
+                raise ValueRefused(row, "no such id here")
+
+    drawer.before_write = refuse
+    assert await new(mq, order, Shelf(DOCS), drawer).run(restart=False) == "done"
+    assert len(drawer.kept) == 297
+    told = [(line["id"], line["error"]["code"], line["error"]["where"]) for line in failures(order)]
+    assert told == [(f"doc-{i}", "refused_by_sink", f"row {i}") for i in (7, 8, 40)]
 
 
 @pytest.mark.parametrize("at", [0, 64, 160, 288])

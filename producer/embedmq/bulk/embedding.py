@@ -52,7 +52,7 @@ async def embed_rows(client: Client, order: Order, rows: Sequence[Chosen], patie
             if error.retryable or error.code in PASSING:
                 await patience.wait(error)
             elif len(rows) == 1:
-                return Embedded((), [_flaw(rows[0], error.code, str(error))], 0, None)
+                return Embedded((), [flaw_of(rows[0], error.code, str(error))], 0, None)
             else:
                 middle = len(rows) // 2
                 first = await embed_rows(client, order, rows[:middle], patience)
@@ -89,7 +89,7 @@ def _read(answer: Embeddings, rows: Sequence[Chosen]) -> Embedded:
         dense=answer.dense if len(good) == len(rows) else answer.dense[good],
         kept=[row.kept for row in kept],
     )
-    flaws = [_flaw(rows[i], failure.code, failure.message) for i, failure in failures.items()]
+    flaws = [flaw_of(rows[i], failure.code, failure.message) for i, failure in failures.items()]
     return Embedded([vectors] if kept else (), flaws, sum(answer.tokens), answer.revision)
 
 
@@ -114,6 +114,7 @@ def _joined(first: Embedded, second: Embedded) -> Embedded:
     )
 
 
-def _flaw(chosen: Chosen, code: str, message: str) -> Flaw:
+def flaw_of(chosen: Chosen, code: str, message: str) -> Flaw:
+    """A row that failed, and why."""
     row = chosen.row
     return Flaw(chosen.place, code, message, row.id, row.text, row.kept)

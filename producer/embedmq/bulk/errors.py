@@ -4,6 +4,7 @@ EmbedMQError
 └── BulkError             each message says what, where and what to do
     ├── SourceRefused     the source cannot be read as it was named: missing, no such column, broken
     ├── SinkRefused       the sink cannot take these vectors: another width, no rights, a full disk
+    │   └── ValueRefused  … one row, for what is in its id or a kept column: `row`
     ├── Away              source or sink cannot be reached now; `retryable`
     ├── CheckpointRefused the checkpoint is of another job, or cannot be written
     ├── JobTaken          another process runs the job
@@ -26,6 +27,14 @@ class SourceRefused(BulkError):
 
 class SinkRefused(BulkError):
     """The sink cannot take these vectors; what it had is as it was."""
+
+
+class ValueRefused(SinkRefused):
+    """The sink cannot take one row, number `row` of those that were to be written; it took none of them."""
+
+    def __init__(self, row: int, message: str) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class Away(BulkError):

@@ -69,6 +69,7 @@ class Order(Struct, frozen=True, kw_only=True):
         found = {
             "model": self.model,
             "source": place(self.source),
+            "sink": redact(self.sink) if is_remote(self.sink) else Path(self.sink).name,
             "text": columns.text,
             "id": columns.id,
             "keep": ", ".join(columns.keep),

@@ -67,8 +67,11 @@ class Sink(Protocol):
         ...
 
     def write(self, vectors: Vectors) -> None:
-        """Take rows, perhaps into a buffer. Raises SinkRefused, Away: then nothing since the last `commit` counts, the
-        sink is as `open` would find it, and the rows since then are written again.
+        """Take rows, perhaps into a buffer.
+
+        Raises ValueRefused for a row whose id or kept value it cannot hold: it has taken none of them then, and is
+        asked again with the others. Raises SinkRefused, Away: then nothing since the last `commit` counts, the sink is
+        as `open` would find it, and the rows since then are written again.
         """
 
     def commit(self, checkpoint: bytes) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,14 @@ import msgspec
 from msgspec import Struct
 
 from embedmq.bulk.checkpoint import Checkpoint, Counts, State, decode, encode, proceed
-from embedmq.bulk.embedding import Embedded, embed_rows, stack
-from embedmq.bulk.errors import BulkError, JobStopped, RevisionChanged
+from embedmq.bulk.embedding import Embedded, embed_rows, flaw_of, stack
+from embedmq.bulk.errors import BulkError, JobStopped, RevisionChanged, ValueRefused
 from embedmq.bulk.failed import FailedRows
 from embedmq.bulk.order import Order
 from embedmq.bulk.patience import Patience
 from embedmq.bulk.ports import Sink, Source
 from embedmq.bulk.rate import Rate
-from embedmq.bulk.rows import Block, Flaw, Position, Row, Shape
+from embedmq.bulk.rows import Block, Flaw, Position, Row, Shape, Vectors
 from embedmq.bulk.seen import Seen, latest
 from embedmq.bulk.selection import Chosen, Selection, select
 from embedmq.bulk.threads import Alone
@@ -33,6 +33,7 @@ from embedmq.bulk.threads import Alone
 if TYPE_CHECKING:
     from embedmq.client import Client
 
+REFUSED = "refused_by_sink"
 PIECES_AHEAD = 8
 """Blocks that may be embedded and not yet written."""
 
@@ -43,6 +44,7 @@ class Piece(Struct, frozen=True):
     `after` is None where the limit of rows cut the block: the job would begin with this block again.
     """
 
+    chosen: Sequence[Chosen]
     requests: Sequence[asyncio.Task[Embedded]]
     flaws: Sequence[Flaw]
     read: int
@@ -164,7 +166,7 @@ class Reindex:
                 ]
                 flaws = [*block.flaws, *repeated, *selection.flaws]
                 after = None if cut else block.after
-                await pieces.put(Piece(requests, flaws, len(block.rows), selection.skipped, after))
+                await pieces.put(Piece(chosen, requests, flaws, len(block.rows), selection.skipped, after))
                 left = None if left is None else left - len(chosen)
                 if left == 0:
                     self._ending = "limited"
@@ -177,7 +179,7 @@ class Reindex:
         blocks = self.source.read(self.reached.position)
         try:
             if self.source.repeats == "flaw" and self.reached.counts.read:
-                await self.reading.call(fill, seen, self.source.read(None), self.reached.counts.read)
+                await self.reading.call(seen.fill, self.source.read(None), self.reached.counts.read)
             while (block := await self.reading.call(next, blocks, None)) is not None:
                 if self.source.repeats == "flaw":
                     yield block, *await self.reading.call(seen.split, block)
@@ -228,13 +230,29 @@ class Reindex:
             if flaws and self.order.on_error == "stop":
                 raise JobStopped(f"{flaws[0].where}: {flaws[0].message} (--on-error stop)")
             vectors = stack([part for answer in answers for part in answer.vectors])
-            if vectors is not None:
-                await self.writing.call(self.sink.write, vectors)
+            refused = [] if vectors is None else await self._put(vectors, piece.chosen)
+            flaws += refused
             self.failed.write(flaws)
-            done, tokens = 0 if vectors is None else len(vectors), sum(answer.tokens for answer in answers)
+            done = 0 if vectors is None else len(vectors) - len(refused)
+            tokens = sum(answer.tokens for answer in answers)
             more = Counts(read=piece.read, done=done, failed=len(flaws), skipped=piece.skipped, tokens=tokens)
             await self._reach(piece.after, more)
         await self._commit(self._ending)
+
+    async def _put(self, vectors: Vectors, chosen: Sequence[Chosen]) -> list[Flaw]:
+        """Write rows, less those that the sink cannot hold; returns these."""
+        flaws: list[Flaw] = []
+        while len(vectors):
+            try:
+                await self.writing.call(self.sink.write, vectors)
+                break
+            except ValueRefused as error:
+                self.writing.failed = False  # nothing is lost
+                bad = vectors.ids[error.row]
+                flaws += [flaw_of(each, REFUSED, str(error)) for each in chosen if each.row.id == bad]
+                rest = [vectors.part(0, error.row), vectors.part(error.row + 1, len(vectors))]
+                vectors = stack([part for part in rest if len(part)]) or vectors.part(0, 0)
+        return flaws
 
     async def _next(self, pieces: asyncio.Queue[Piece | None]) -> Piece | None:
         """The next piece. While none comes (a pause, something away), what has been written is committed."""
@@ -276,13 +294,3 @@ class Reindex:
         await self.writing.call(self.sink.commit, encode(self.reached))
         self._committed_s, self._uncommitted = time.monotonic(), 0
         self.advanced = True
-
-
-def fill(seen: Seen, blocks: Iterator[Block], rows: int) -> None:
-    """Note the ids of the first `rows` rows of a source."""
-    for block in blocks:
-        part = msgspec.structs.replace(block, rows=block.rows[:rows], places=block.places[:rows])
-        seen.split(part)
-        rows -= len(part.rows)
-        if rows == 0:
-            return

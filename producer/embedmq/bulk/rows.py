@@ -85,6 +85,11 @@ class Vectors(Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def part(self, start: int, stop: int) -> Vectors:
+        """Some of the rows."""
+        some = slice(start, stop)
+        return Vectors(self.ids[some], self.hashes[some], self.dense[some], self.kept[some])
+
 
 def content_hash(settings: bytes, text: str) -> bytes:
     """`HASH_BYTES` that change when the text does, or `settings`: a digest of model, revision and options."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from embedmq.bulk.rows import Block, Flaw, Row
 
@@ -34,6 +36,15 @@ class Seen:
                 message = f"id {row.id!r} was there before, at {first}: ids are unique in a source"
                 flaws.append(Flaw(place, DUPLICATE, message, row.id, row.text, row.kept))
         return new, flaws
+
+    def fill(self, blocks: Iterable[Block], rows: int) -> None:
+        """Note the ids of the first `rows` rows of a source."""
+        for block in blocks:
+            part = msgspec.structs.replace(block, rows=block.rows[:rows], places=block.places[:rows])
+            self.split(part)
+            rows -= len(part.rows)
+            if rows == 0:
+                return
 
     def close(self) -> None:
         """Let go of the file."""

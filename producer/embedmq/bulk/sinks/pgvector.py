@@ -9,7 +9,7 @@ import psycopg
 from msgspec import Struct
 from psycopg import sql
 
-from embedmq.bulk.errors import SinkRefused
+from embedmq.bulk.errors import SinkRefused, ValueRefused
 from embedmq.bulk.rows import Columns, Shape, Vectors
 from embedmq.bulk.sinks.postgres_address import read_address
 from embedmq.bulk.sinks.postgres_catalogue import find_table
@@ -89,6 +89,11 @@ class PgvectorSink:
                     f" inserted: column {error.diag.column_name!r} wants a value. Insert the documents first, let the"
                     " column have a default, or name another table"
                 ) from None
+            except psycopg.DataError as error:
+                index = _culprit(here, vectors)
+                if index is None:
+                    raise
+                raise ValueRefused(index, str(explain(error, self._where))) from None
 
     def commit(self, checkpoint: bytes) -> None:
         """Keep the checkpoint: what was written is durable already."""
@@ -121,11 +126,28 @@ class PgvectorSink:
             raise explain(error, self._where) from error
 
 
-def _put(here: _Open, vectors: Vectors) -> None:
-    with here.connection.transaction(), here.connection.cursor() as cursor:
+def _put(here: _Open, vectors: Vectors, *, for_good: bool = True) -> None:
+    with here.connection.transaction(force_rollback=not for_good), here.connection.cursor() as cursor:
         with cursor.copy(here.say.copy) as copy:
             for row in copy_rows(vectors, here.kind, here.keep):
                 copy.write_row(row)
         replaced = cursor.execute(here.say.update).rowcount
         if replaced < len(vectors):  # else the right to insert is not needed
             cursor.execute(here.say.insert)
+
+
+def _culprit(here: _Open, vectors: Vectors) -> int | None:
+    """The first row that PostgreSQL does not take, by halves; None where each would be taken alone."""
+    start, stop = 0, len(vectors)
+    while stop - start > 1:
+        middle = (start + stop) // 2
+        start, stop = (start, middle) if _is_bad(here, vectors.part(start, middle)) else (middle, stop)
+    return start if _is_bad(here, vectors.part(start, stop)) else None
+
+
+def _is_bad(here: _Open, vectors: Vectors) -> bool:
+    try:
+        _put(here, vectors, for_good=False)
+    except psycopg.DataError:
+        return True
+    return False
