@@ -17,6 +17,7 @@ from embedmq.bulk.holding import is_gone, new_token, who
 from embedmq.bulk.order import Order
 from embedmq.bulk.pace import Pace
 from embedmq.bulk.patience import Patience
+from embedmq.bulk.ports import Sink, Source
 from embedmq.bulk.reindex import Reindex
 from embedmq.bulk.rows import Shape
 from embedmq.bulk.shape import look
@@ -71,11 +72,11 @@ class Job:
             BulkError: what was committed stays; JobStopped also where somebody called it off. EmbedMQError: of the
             fleet. CancelledError: after a commit of what was written.
         """
-        make_source(self._order.source, self._order.columns)  # an address that nothing reads is told first
-        make_sink(self._order.sink, self._order.columns)
+        source = make_source(self._order.source, self._order.columns)  # an address that nothing reads is told first
+        sink = make_sink(self._order.sink, self._order.columns)
         shape, max_text_bytes = await self._look()
         await self._board.take(self._order.name, self._token, self._who, wait_s=TAKE_WAIT_S, is_gone=is_gone)
-        work = asyncio.create_task(self._work(shape, max_text_bytes))
+        work = asyncio.create_task(self._work(source, sink, shape, max_text_bytes))
         beat = asyncio.create_task(self._beat(work))
         state: State = "failed"
         message = ""
@@ -103,7 +104,7 @@ class Job:
         finally:
             saying.cancel()
 
-    async def _work(self, shape: Shape, max_text_bytes: int) -> str:
+    async def _work(self, source: Source, sink: Sink, shape: Shape, max_text_bytes: int) -> str:
         """Pass over the source; from the last commit again when source or sink were away. Returns what to say of it."""
         restart = self._order.restart
         while True:
@@ -111,8 +112,8 @@ class Job:
             self._pass = Reindex(
                 client=self._client,
                 order=order,
-                source=make_source(order.source, order.columns),
-                sink=make_sink(order.sink, order.columns),
+                source=source,
+                sink=sink,
                 shape=shape,
                 max_text_bytes=max_text_bytes,
                 patience=self._fleet,
@@ -208,7 +209,14 @@ class Job:
         if self._pass is not None and self._pass.advanced:
             self._ends.well()
         away = "" if self._pass is not None and self._pass.begun else self._ends.waiting_for
-        return away or self._fleet.waiting_for or self._silence.waiting_for
+        return away or self._hanging() or self._fleet.waiting_for or self._silence.waiting_for
+
+    def _hanging(self) -> str:
+        ends = {} if self._pass is None else {"source": self._pass.reading, "sink": self._pass.writing}
+        for name, end in ends.items():
+            if end.busy_s() >= QUIET_S:
+                return f"the {name} has not answered for {end.busy_s():.0f} s"
+        return ""
 
     def _status(self, state: State, message: str = "") -> JobStatus:
         now_s = time.monotonic()

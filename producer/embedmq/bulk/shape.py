@@ -41,7 +41,7 @@ async def look(client: Client, order: Order) -> tuple[Shape, int]:
         )
     except DeadlineExceeded:
         message = f"no worker has answered for {order.model} within {max(order.patience_s, LEAST_S):g} s"
-        raise Unavailable(f"{message}: embedmq models shows who serves it") from None
+        raise Unavailable(f"{message}: embedmq models shows who serves it, embedmq doctor what is wrong") from None
     except RequestFailed as error:
         if error.retryable:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -22,6 +23,7 @@ class Alone:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"embedmq-{name}")
         self.failed = False
         """Whether a call has raised, also one that nobody waited for any more."""
+        self._began_s: float | None = None
 
     async def call(self, work: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Run it there, after what was asked before."""
@@ -34,13 +36,21 @@ class Alone:
                 future.exception()  # seen: `failed` knows of it
             raise
 
+    def busy_s(self) -> float:
+        """How long the call under way has taken."""
+        began_s = self._began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
+
     def stop(self) -> None:
         """End the thread after its last call."""
         self._executor.shutdown(wait=False)
 
     def _run(self, work: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        self._began_s = time.monotonic()
         try:
             return work(*args, **kwargs)
         except BaseException:
             self.failed = True
             raise
+        finally:
+            self._began_s = None

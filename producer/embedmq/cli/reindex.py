@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Unpack
@@ -14,7 +15,7 @@ from embedmq_schemas.invocation import Invocation
 from embedmq.bulk.order import Order
 from embedmq.cli.bars import Progress, show
 from embedmq.cli.connecting import setup_of
-from embedmq.cli.exits import FAILED
+from embedmq.cli.exits import FAILED, INTERRUPTED
 from embedmq.cli.options import invocation_of
 from embedmq.cli.output import json_line
 from embedmq.cli.reindex_options import Ordered, order_of, order_options
@@ -88,7 +89,7 @@ async def _estimate(client: Client, order: Order, *, json: bool) -> None:
 
 
 def _run(invocation: Invocation, order: Order, work: Callable[[Client, Board], Awaitable[None]]) -> None:
-    """Start a client with room for a job, and a board; SIGTERM ends it as Ctrl-C does."""
+    """Start a client with room for a job, and a board."""
     setup = setup_of(invocation)
     room = max(setup.max_in_flight_items, order.rows_in_flight)
 
@@ -99,9 +100,7 @@ def _run(invocation: Invocation, order: Order, work: Callable[[Client, Board], A
         from embedmq.client import Client
         from embedmq.store import Store
 
-        task = asyncio.current_task()
-        if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        _end_on_signals(asyncio.current_task())
         if setup.redis is None:
             raise click.UsageError("a bulk job wants Redis, where answers come back: --redis URL")
         store = Store(setup.redis, setup.connect_timeout_s)
@@ -116,6 +115,25 @@ def _run(invocation: Invocation, order: Order, work: Callable[[Client, Board], A
         asyncio.run(run())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
+
+
+def _end_on_signals(task: asyncio.Task[None] | None) -> None:
+    """The first Ctrl-C or SIGTERM lets the write under way end and commits; the second does not wait, which the
+    checkpoint makes safe.
+    """
+    asked = 0
+
+    def end() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            os._exit(INTERRUPTED)
+        click.echo("embedmq: ending after the write under way; Ctrl-C again ends at once", err=True)
+        if task is not None:
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end)
 
 
 def _rows(count: int) -> str:
