@@ -71,14 +71,15 @@ def _watch(worker: Worker, records: int) -> int:
 async def _produce(kafka: str, topic: str, records: int) -> None:
     """Create the topic as the worker would, and fill it in large batches."""
     await create(kafka, topic)
-    value = encode_request(Embed(items=[TEXT], keep_s=0))
+    values = (encode_request(Embed(items=[f"{number:08}{TEXT[8:]}"], keep_s=0)) for number in range(records))
+    value = next(values, None)
     partitions = cycle(range(PARTITIONS))
     async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all", max_batch_size=BATCH_BYTES) as producer:
         await producer.partitions_for(topic)
-        while records:
+        while value is not None:
             batch = producer.create_batch()
-            while records and batch.append(key=None, value=value, timestamp=None) is not None:
-                records -= 1
+            while value is not None and batch.append(key=None, value=value, timestamp=None) is not None:
+                value = next(values, None)
             batch.close()
             await producer.send_batch(batch, topic, partition=next(partitions))
         await producer.flush()

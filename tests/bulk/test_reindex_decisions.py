@@ -33,7 +33,7 @@ def kept(state: State, limit: int | None = None) -> Checkpoint:
     ("state", "old_limit", "mode", "limit", "goes_on"),
     [
         ("running", None, "all", None, True),
-        ("running", None, "changed", None, True),
+        ("running", None, "changed", None, False),
         ("done", None, "all", None, None),
         ("done", None, "changed", None, False),
         ("done", None, "missing", None, False),

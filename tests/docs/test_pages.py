@@ -35,6 +35,10 @@ def sample(kind: str, default: str) -> str:
     if default in {"none", "*required*"}:
         if kind.startswith(("integer", "number")):
             return "7"
+        if kind == "true or false":
+            return "true"
+        if choice := re.search(r"one of `(\w+)`", kind):
+            return choice[1]
         return "PLAIN" if "PLAIN" in kind else __file__
     return default.strip("`").replace("_", "").strip('[]"') if "embedmq" not in default else "embedmq"
 
@@ -68,9 +72,13 @@ def test_every_setting_is_there_and_its_variable_sets_it(tmp_path: Path, heading
 
 def test_every_setting_of_a_client_is_there_and_its_variable_sets_it() -> None:
     """What `Client.from_env` reads."""
-    for key, _, default, variable in rows("Clients"):
-        value = sample("", default)
-        assert str(getattr(Setup.from_paths(overrides({variable: value})), key)) == value
+    for key, kind, default, variable in rows("Clients"):
+        value = sample(kind, default)
+        found = getattr(Setup.from_paths(overrides({variable: value})), key)
+        if isinstance(found, list):
+            assert found == value.split(",")
+        else:
+            assert found == (value == "true" if isinstance(found, bool) else type(found)(value))
 
 
 def test_an_event_whose_name_or_fields_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:

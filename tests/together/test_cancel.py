@@ -36,7 +36,7 @@ def measured(stack: Stack, name: str, **labels: str) -> float:
 
 async def occupy(stack: Stack, mq: embedmq.Client) -> asyncio.Task[embedmq.Embeddings]:
     """Keep the slow device busy for several batches, so that what comes next has to wait for its turn."""
-    items = ["x" * 400] * BACKLOG_ITEMS
+    items = [f"{number:0400}" for number in range(BACKLOG_ITEMS)]
     busy = asyncio.create_task(mq.embed("slow", items, timeout_s=None))
 
     async def held() -> bool:

@@ -78,7 +78,8 @@ def decode(value: bytes) -> Checkpoint:
 def proceed(kept: Checkpoint | None, fresh: Checkpoint, mode: Mode) -> Checkpoint:
     """Where a run begins, by what the sink has kept: at the start, where the last one stopped, or nowhere (`done`).
 
-    A finished job is done, unless it looks for what is missing or has changed: that is a new run.
+    A run that looks for what is missing or has changed begins at the start: the source may have changed since the last
+    one was stopped, and what the sink has is passed over quickly.
 
     Raises:
         CheckpointRefused: the job was begun with other settings.
@@ -88,10 +89,10 @@ def proceed(kept: Checkpoint | None, fresh: Checkpoint, mode: Mode) -> Checkpoin
     if (different := _differences(kept.definition, fresh.definition)) is not None:
         message = f"this job was begun with other settings ({different})"
         raise CheckpointRefused(f"{message}: give it another --name, or start over with --restart")
-    if kept.state == "running":
-        return kept
     if mode != "all":
         return fresh
+    if kept.state == "running":
+        return kept
     if kept.state == "limited" and (fresh.limit is None or fresh.limit > (kept.limit or 0)):
         return msgspec.structs.replace(kept, state="running")
     return kept

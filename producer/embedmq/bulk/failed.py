@@ -42,12 +42,10 @@ class FailedRows:
             raise CheckpointRefused(f"{message}: move it away, or name another file with --failed")
 
     def open(self, length_bytes: int) -> None:
-        """Keep the first `length_bytes`; raises CheckpointRefused where the file has less."""
+        """Keep the first `length_bytes`, or what there still is: somebody may have taken the file to look at it."""
         try:
             size = self.path.stat().st_size if self.path.exists() else 0
-            if size < length_bytes:
-                message = f"{self.path} has {size} bytes, the checkpoint says {length_bytes}: was it moved or changed?"
-                raise CheckpointRefused(f"{message} Put it back, or start over with --restart")
+            length_bytes = min(size, length_bytes)
             if length_bytes == 0:
                 self.path.unlink(missing_ok=True)
             elif size > length_bytes:

@@ -87,7 +87,7 @@ class Job:
         except asyncio.CancelledError:
             state = "cancelled" if self._called_off else "interrupted"
             if self._called_off:
-                raise JobStopped(f"job {self._order.name} was called off: the same command goes on") from None
+                raise JobStopped(f"job {self._order.name} was called off: {self._order.to_go_on}") from None
             raise
         except Exception as error:
             message = str(error)

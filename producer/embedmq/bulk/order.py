@@ -63,6 +63,11 @@ class Order(Struct, frozen=True, kw_only=True):
         if not is_remote(self.source) and Path(self.source).expanduser().resolve() == self.failed.resolve():
             raise InvalidRequest(f"{self.failed} is the source, and would be written over: name another with --failed")
 
+    @property
+    def to_go_on(self) -> str:
+        """What goes on with this job, for a person."""
+        return "the same command without --restart goes on" if self.restart else "the same command goes on"
+
     def definition(self) -> Mapping[str, str]:
         """What must be the same for a job to go on, as text, without secrets."""
         columns = self.columns

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from embedmq.bulk.errors import SourceRefused
 from embedmq.bulk.rows import Block, Flaw, Row
 
 DUPLICATE = "duplicate_id"
@@ -29,7 +30,11 @@ class Seen:
         new: list[tuple[Row, str]] = []
         flaws: list[Flaw] = []
         for row, place in zip(block.rows, block.places, strict=True):
-            first = self._add(row.id, place)
+            try:
+                first = self._add(row.id, place)
+            except sqlite3.Error as error:
+                message = f"the ids of the source do not fit where temporary files go: {error}"
+                raise SourceRefused(f"{message}: make room, or name another folder in SQLITE_TMPDIR") from error
             if first is None:
                 new.append((row, place))
             else:

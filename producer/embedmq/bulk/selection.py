@@ -51,12 +51,13 @@ def select(
 
 
 def _refusal(row: Row, max_bytes: int) -> tuple[str, str] | None:
-    for name, value in {"id": row.id, "text": row.text, **row.kept}.items():
+    for value in (row.text, row.id, *row.kept.values()):
         if isinstance(value, str) and not value.isascii():
             try:
                 value.encode()
             except UnicodeEncodeError as error:
-                return "malformed", f"the {name} cannot be written as UTF-8: character {error.start} is half of a pair"
+                what = "the text" if value is row.text else f"{value!r}"
+                return "malformed", f"{what} cannot be written as UTF-8: character {error.start} is half of a pair"
     size = len(row.text) if row.text.isascii() else len(row.text.encode())
     if size > max_bytes:
         return "too_large", f"the text has {size} bytes, a request holds {max_bytes}: cut it into several rows"

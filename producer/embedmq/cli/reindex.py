@@ -67,7 +67,7 @@ def _embed(invocation: Invocation, order: Order, progress: Progress) -> JobStatu
     try:
         _run(invocation, order, work)
     except KeyboardInterrupt:
-        progress.note(f"embedmq: job {order.name} is stopped, its rows are kept: the same command goes on")
+        progress.note(f"embedmq: job {order.name} is stopped, its rows are kept: {order.to_go_on}")
         raise
     return ended[0]
 

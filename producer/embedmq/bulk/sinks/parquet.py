@@ -24,6 +24,8 @@ from embedmq.bulk.sinks.folder.sink import FolderSink
 if TYPE_CHECKING:
     import pyarrow as pa
 
+ROW_GROUP_ROWS = 8_192
+"""Most rows of a group: until it is written, their ids and hashes wait as Python objects."""
 ROW_GROUP_BYTES = 4 * 2**20
 """About the size of a row group, and so the most that waits in memory."""
 
@@ -90,7 +92,8 @@ class _Writer:
 
         self._shape = shape
         self._schema = _schema(shape)
-        self._group_rows = max(1, ROW_GROUP_BYTES // (shape.dimensions * np.dtype(shape.dtype).itemsize))
+        row_bytes = shape.dimensions * np.dtype(shape.dtype).itemsize
+        self._group_rows = max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES // row_bytes))
         self._waiting: list[Vectors] = []
         self._file = open(path, "wb")  # noqa: SIM115 - until `close` or `abandon`
         self._parquet = pq.ParquetWriter(
