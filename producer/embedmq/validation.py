@@ -19,11 +19,17 @@ _TOKEN_CEILING = 2**31 - 1
 
 
 def read_items(items: object) -> list[Item]:
-    """The items of a call as the wire has them; raises InvalidRequest naming the one that is none."""
+    """The items of a call as the wire has them, in a list of our own: callers may go on with theirs meanwhile.
+
+    Raises:
+        InvalidRequest: naming the one that is none.
+    """
     if isinstance(items, str):
         return [items]
-    if type(items) is list and items and set(map(type, items)) == {str}:
-        return items
+    if type(items) is list:
+        own = items.copy()
+        if set(map(type, own)) == {str}:
+            return own
     if not _is_sequence(items):
         raise InvalidRequest(f"items: {_kind(items)}: pass a str, or a sequence of str or of token ids")
     if not len(items):

@@ -205,6 +205,25 @@ async def test_a_failed_item_fails_its_own_call(mq: embedmq.Client, worker: Stan
     assert [len(r) for r in (first, third) if isinstance(r, embedmq.Embeddings)] == [2, 2]
 
 
+async def test_a_list_that_is_changed_while_it_is_on_its_way_changes_no_answer(
+    mq: embedmq.Client, worker: StandIn
+) -> None:
+    """What was sent is counted, for its caller and for those who share the record."""
+    worker.answer = lambda _: None
+    shorter, longer = ["a", "b"], ["c"]
+    calls = [asyncio.create_task(mq.embed("minilm", texts)) for texts in (shorter, ["d"], longer)]
+    (request,) = await worker.wait_for(1)
+    shorter.pop()
+    longer.append("e")
+    await worker.reply((request, embedded(request)))
+
+    assert [r.dense.tolist() for r in await asyncio.gather(*calls)] == [
+        [vector("a"), vector("b")],
+        [vector("d")],
+        [vector("c")],
+    ]
+
+
 async def test_each_caller_has_a_time_limit_of_its_own(mq: embedmq.Client, worker: StandIn) -> None:
     """The record lives until the last of them."""
     worker.answer = lambda _: None
