@@ -18,8 +18,11 @@ from embedmq.validation import (
     check_embed,
     check_keep,
     check_labels,
-    check_query,
+    check_switches,
+    plain,
     read_items,
+    read_query,
+    read_text,
     read_texts,
     refuse_unencodable,
 )
@@ -86,27 +89,29 @@ def build_embed(
         check_labels(tenant, meta, item_ids, len(wanted), META_BYTES)
     if outputs is not DENSE or dtype != "float32" or dimensions is not None or encoding != "bytes":
         check_embed(outputs, dimensions, dtype, encoding)
+    if normalize is not None or truncate is not True:
+        check_switches(normalize, truncate)
     if keep_s is not None:
         check_keep(keep_s)
     return Embed(
-        id=id,
-        model=model,
+        id=plain(id),
+        model=read_text("model", model),
         items=wanted,
-        outputs=None if outputs is DENSE or tuple(outputs) == DENSE else list(outputs),
-        prompt_name=prompt_name,
-        prompt=prompt,
+        outputs=None if outputs is DENSE or tuple(outputs) == DENSE else [plain(each) for each in outputs],
+        prompt_name=read_text("prompt_name", prompt_name),
+        prompt=read_text("prompt", prompt),
         dimensions=dimensions,
-        dtype=None if dtype == "float32" else dtype,
+        dtype=None if dtype == "float32" else plain(dtype),
         normalize=normalize,
         truncate=None if truncate else False,
-        encoding=None if encoding == "bytes" else encoding,
+        encoding=None if encoding == "bytes" else plain(encoding),
         reply=reply,
         keep_s=keep_s,
         deadline_unix_ms=deadline(timeout_s),
-        tenant=tenant or None,
-        revision=revision,
-        meta=None if meta is None else dict(meta),
-        item_ids=None if item_ids is None else list(item_ids),
+        tenant=plain(tenant) if tenant else None,
+        revision=read_text("revision", revision),
+        meta=None if meta is None else {plain(key): plain(value) for key, value in meta.items()},
+        item_ids=None if item_ids is None else [plain(each) for each in item_ids],
     )
 
 
@@ -126,24 +131,25 @@ def build_score(
     item_ids: Sequence[str] | None = None,
 ) -> Score:
     """Check a call and write its request; raises InvalidRequest."""
-    check_query(query)
+    compared = read_query(query)
     texts = read_texts(documents)
     check_address(id, timeout_s)
     check_labels(tenant, meta, item_ids, len(texts), META_BYTES)
     check_count("top_n", top_n)
+    check_switches(None, truncate)
     return Score(
-        id=id,
-        model=model,
-        query=query,
+        id=plain(id),
+        model=read_text("model", model),
+        query=compared,
         documents=texts,
         top_n=top_n,
         truncate=None if truncate else False,
         reply=reply,
         deadline_unix_ms=deadline(timeout_s),
-        tenant=tenant or None,
-        revision=revision,
-        meta=None if meta is None else dict(meta),
-        item_ids=None if item_ids is None else list(item_ids),
+        tenant=plain(tenant) if tenant else None,
+        revision=read_text("revision", revision),
+        meta=None if meta is None else {plain(key): plain(value) for key, value in meta.items()},
+        item_ids=None if item_ids is None else [plain(each) for each in item_ids],
     )
 
 

@@ -183,8 +183,8 @@ class Session:
             future: asyncio.Future[Result] = self.loop.create_future()
             rider = Rider(future, due, id, route.topic, route=route, request=request, size_bytes=size_bytes)
             self.pending.add(id, rider)
-            self.sharing.board(rider)
             try:
+                self.sharing.board(rider)
                 return await future
             except asyncio.CancelledError:
                 if rider.record is not None:

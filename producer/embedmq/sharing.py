@@ -13,7 +13,7 @@ from embedmq_schemas.results import Embedded, Result
 from msgspec import Struct
 
 from embedmq.coalesce import SHARED_ITEMS, Mismatch, kind, merge, pack, split
-from embedmq.errors import InvalidRequest, RequestCancelled, Unavailable
+from embedmq.errors import RequestCancelled, Unavailable
 from embedmq.pending import Call, Pending
 from embedmq.publisher import Record
 from embedmq.records import Records
@@ -98,7 +98,7 @@ class Sharing:
         request = merge(self._next_id(), [rider.request for rider in riders])
         try:
             value = encode(request)
-        except InvalidRequest:  # one text that cannot be written: its caller is told which
+        except Exception:  # something that cannot be written: its caller is told what, and the others travel
             for rider in riders:
                 self._send_alone(rider)
             return
@@ -115,7 +115,7 @@ class Sharing:
         rider.shared = None
         try:
             value = encode(rider.request)
-        except InvalidRequest as error:
+        except Exception as error:  # whatever it is, nobody else would tell the call, which waits
             rider.future.set_exception(error)
             return
         rider.record = self._records.awaited(rider.route, rider.request, value, rider.future)

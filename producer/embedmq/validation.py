@@ -16,6 +16,10 @@ Items = str | Sequence[str | Sequence[int]] | Sequence[int]
 """One item or several; an item is a text or a sequence of token ids, so a flat sequence of integers is one item."""
 
 _TOKEN_CEILING = 2**31 - 1
+_WHOLE_CEILING = 2**63 - 1
+"""The largest number that the wire has."""
+_TIMEOUT_CEILING_S = 10**9
+"""A time limit of thirty years is none."""
 
 
 def read_items(items: object) -> list[Item]:
@@ -25,7 +29,7 @@ def read_items(items: object) -> list[Item]:
         InvalidRequest: naming the one that is none.
     """
     if isinstance(items, str):
-        return [items]
+        return [plain(items)]
     if type(items) is list:
         own = items.copy()
         if set(map(type, own)) == {str}:
@@ -50,19 +54,37 @@ def read_texts(texts: object) -> list[str]:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidRequest(f"documents[{i}]: {_kind(text)}: must be a str")
-        read.append(text)
+        read.append(plain(text))
     return read
 
 
-def check_query(query: object) -> None:
-    """Refuse what can be no query."""
+def read_text(name: str, value: object) -> str | None:
+    """An option that is a text, or None; raises InvalidRequest."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name}: {_kind(value)}: must be a str, or None")
+    return plain(value)
+
+
+def plain(text: str) -> str:
+    """A text as the wire takes it, where a caller has one of a class of its own, as numpy's and an enumeration's are.
+
+    (`str(text)` is up to that class: an enumeration gives the name.)
+    """
+    return str.__str__(text)
+
+
+def read_query(query: object) -> str:
+    """What documents are compared with; raises InvalidRequest."""
     if not isinstance(query, str):
         raise InvalidRequest(f"query: {_kind(query)}: must be a str")
+    return plain(query)
 
 
 def check_count(name: str, number: object) -> None:
     """Refuse what is neither a number of things nor None."""
-    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+    if number is not None and not (_is_whole(number) and number >= 1):
         raise InvalidRequest(f"{name}: {number!r} must be a whole number from 1, or None for all")
 
 
@@ -78,7 +100,7 @@ def check_address(id: object, timeout_s: object) -> None:
     """Refuse an id or a time limit that no request may have."""
     if not (isinstance(id, str) and is_id(id)):
         raise InvalidRequest(f"id: {id!r} must match [A-Za-z0-9._:/-]{{1,128}}: use a UUID")
-    if timeout_s is not None and not (_is_time(timeout_s) and timeout_s > 0):
+    if timeout_s is not None and not (_is_time(timeout_s) and 0 < timeout_s <= _TIMEOUT_CEILING_S):
         raise InvalidRequest(f"timeout_s: {timeout_s!r} must be a number of seconds above 0, or None for no limit")
 
 
@@ -114,7 +136,7 @@ def check_labels(tenant: object, meta: object, item_ids: object, count: int, max
 
 def check_embed(outputs: object, dimensions: object, dtype: object, encoding: object) -> None:
     """Refuse options of `embed` that no model can have."""
-    if not _is_sequence(outputs) or not outputs:
+    if not _is_sequence(outputs) or not len(outputs):
         raise InvalidRequest(f"outputs: {outputs!r}: pass one or more of {_one_of(OUTPUTS)}, as a sequence")
     for output in outputs:
         if output not in OUTPUTS:
@@ -126,9 +148,17 @@ def check_embed(outputs: object, dimensions: object, dtype: object, encoding: ob
     check_count("dimensions", dimensions)
 
 
+def check_switches(normalize: object, truncate: object) -> None:
+    """Refuse what is neither on nor off."""
+    if normalize is not None and not isinstance(normalize, bool):
+        raise InvalidRequest(f"normalize: {normalize!r}: must be True, False, or None for what the model does")
+    if not isinstance(truncate, bool):
+        raise InvalidRequest(f"truncate: {truncate!r}: must be True or False")
+
+
 def check_keep(keep_s: object) -> None:
     """Refuse a time that no result can be kept for."""
-    if keep_s is not None and (isinstance(keep_s, bool) or not isinstance(keep_s, int) or keep_s < 0):
+    if keep_s is not None and not (_is_whole(keep_s) and keep_s >= 0):
         raise InvalidRequest(f"keep_s: {keep_s!r} must be a whole number of seconds, 0 or more")
 
 
@@ -153,7 +183,7 @@ def _check_topic(place: str, topic: object) -> None:
 def read_item(item: object, place: str) -> Item:
     """One item as the wire has it; raises InvalidRequest naming its `place`."""
     if isinstance(item, str):
-        return str(item)
+        return plain(item)
     if not _is_sequence(item):
         raise InvalidRequest(f"{place}: {_kind(item)}: an item is a str or a sequence of token ids")
     return _tokens(item, place)
@@ -186,6 +216,10 @@ def _check_item_ids(item_ids: object, count: int) -> None:
         raise InvalidRequest("item_ids: must be a sequence of str")
     if len(item_ids) != count:
         raise InvalidRequest(f"item_ids: {len(item_ids)} for {count} items: give one an item")
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value <= _WHOLE_CEILING
 
 
 def _is_time(value: object) -> TypeGuard[float]:

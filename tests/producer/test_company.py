@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,6 +18,7 @@ from embedmq_schemas.requests import Embed
 from embedmq_schemas.results import Embedded, Failure, Sparse, Tensor
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.producer.standin import Request, StandIn, embedded, failed, vector
 
@@ -190,6 +192,25 @@ async def test_a_text_that_cannot_be_sent_is_its_own_callers_fault(mq: embedmq.C
     assert isinstance(bad, embedmq.InvalidRequest)
     assert "items[0]: a lone surrogate" in str(bad)
     assert isinstance(good, embedmq.Embeddings)
+
+
+async def test_what_cannot_be_written_is_told_to_its_caller_alone(mq: embedmq.Client, worker: StandIn) -> None:
+    """Whatever it fails by, also beyond what is checked: no call waits for what was never sent."""
+    session = mq._started()
+    route = await session.route("minilm", "interactive")
+    broken = Embed(id="bad", model="minilm", items=[[2**70]], reply=session.reply)
+
+    bad, *good = await asyncio.gather(
+        session.ask_in_company(route, broken, 0, due=math.inf),
+        *ask(mq, "a", "b", timeout_s=None),
+        return_exceptions=True,
+    )
+    assert isinstance(bad, OverflowError)
+    assert [r.dense[0].tolist() for r in good if isinstance(r, embedmq.Embeddings)] == [vector("a"), vector("b")]
+    with pytest.raises(TypeError, match="unhashable"):
+        await session.ask_in_company(route, replace(broken, prompt=[]), 0, due=math.inf)
+    assert session.pending.sent() == {}
+    assert await mq.cancel("bad") == "unknown"
 
 
 async def test_a_failed_item_fails_its_own_call(mq: embedmq.Client, worker: StandIn) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import embedmq
+import numpy as np
 import pytest
 from embedmq.cli.root import run
 
-from tests.producer.standin import StandIn
+from tests.producer.standin import StandIn, embedded
 
 BAD_ITEMS: Mapping[str, tuple[object, str]] = {
     "no items": ([], r"items: empty"),
@@ -42,6 +44,15 @@ BAD_OPTIONS: Mapping[str, tuple[Mapping[str, object], str]] = {
     "a time limit of nothing": ({"timeout_s": 0}, r"timeout_s: 0"),
     "a surrogate in meta": ({"meta": {"k": "\udfff"}}, r"meta\['k'\]: a lone surrogate"),
     "a tenant of control characters": ({"tenant": "a\n"}, r"tenant: "),
+    "a prompt of numbers": ({"prompt": 5}, r"prompt: a value of type int: must be a str"),
+    "prompts for each item": ({"prompt": ["q: "]}, r"prompt: a value of type list"),
+    "a name that is none": ({"prompt_name": ["query"]}, r"prompt_name: a value of type list"),
+    "a revision that is none": ({"revision": ["main"]}, r"revision: a value of type list"),
+    "normalize as text": ({"normalize": "yes"}, r"normalize: 'yes'.*True, False, or None"),
+    "normalize as a list": ({"normalize": []}, r"normalize: \[\]"),
+    "truncate as nothing": ({"truncate": None}, r"truncate: None: must be True or False"),
+    "dimensions beyond any number": ({"dimensions": 2**70}, r"dimensions: 1180591620717411303424"),
+    "a time limit beyond any calendar": ({"timeout_s": 1e18}, r"timeout_s: 1e\+18"),
 }
 
 
@@ -60,6 +71,32 @@ async def test_options_that_cannot_be_are_named(either: Any, worker: StandIn, su
         with subtests.test(name), pytest.raises(embedmq.InvalidRequest, match=message):
             await either.embed("minilm", ["a", "b"], **options)
     assert worker.requests == []
+
+
+async def test_texts_of_other_classes_are_texts(either: Any, worker: StandIn) -> None:
+    """As numpy's are, and an enumeration's, which are what they say and not what they are called."""
+
+    class Prompt(str, enum.Enum):  # noqa: UP042  # a StrEnum's str() is its text, this one's its name
+        QUERY = "query: "
+
+    worker.answer = lambda request: embedded(request, dense=None)
+    texts, outputs = np.array(["a", "b"]), np.array(["dense", "sparse"])
+    fields: Any = {"prompt": Prompt.QUERY, "revision": np.str_("r"), "tenant": np.str_("t"), "dtype": np.str_("int8")}
+    await either.embed("minilm", texts[0], timeout_s=9, **fields)
+    await either.embed("minilm", [Prompt.QUERY, "b"], outputs=outputs)
+    await either.embed("minilm", texts, id=np.str_("i"), item_ids=texts, meta={texts[0]: texts[1]})
+    await either.publish(np.str_("minilm"), texts, keep_s=0)
+
+    first, second, third, _ = await worker.wait_for(4)
+    assert first["items"] == ["a"]
+    assert {name: first[name] for name in fields} == {
+        "prompt": "query: ",
+        "revision": "r",
+        "tenant": "t",
+        "dtype": "int8",
+    }
+    assert (second["items"], second["outputs"]) == (["query: ", "b"], ["dense", "sparse"])
+    assert (third["id"], third["item_ids"], third["meta"]) == ("i", ["a", "b"], {"a": "b"})
 
 
 async def test_a_misspelt_option_is_a_type_error(either: Any) -> None:
