@@ -14,7 +14,7 @@ import embedmq
 import msgspec
 import pytest
 import pytest_asyncio
-from embedmq.bulk.checkpoint import decode
+from embedmq.bulk.checkpoint import decode, encode
 from embedmq.bulk.errors import Away, CheckpointRefused, JobStopped, RevisionChanged, SinkRefused, ValueRefused
 from embedmq.bulk.order import Order
 from embedmq.bulk.patience import Patience
@@ -128,6 +128,34 @@ async def test_a_row_that_the_sink_cannot_hold_is_a_failed_row(mq: embedmq.Clien
     assert len(drawer.kept) == 297
     told = [(line["id"], line["error"]["code"], line["error"]["where"]) for line in failures(order)]
     assert told == [(f"doc-{i}", "refused_by_sink", f"row {i}") for i in (7, 8, 40)]
+
+
+async def test_a_job_whose_rows_all_misfit_ends_soon(mq: embedmq.Client, order: Order) -> None:
+    """Rather than embed a million rows for a file of failures."""
+    drawer = Drawer()
+
+    def refuse(vectors: Vectors) -> None:
+        raise ValueRefused(0, "text in a column of numbers")
+
+    drawer.before_write = refuse
+    with pytest.raises(SinkRefused, match="a column of numbers; so it is with the first"):
+        await new(mq, order, Shelf(DOCS), drawer).run(restart=False)
+
+
+async def test_what_is_missing_is_not_added_to_another_revisions_vectors(mq: embedmq.Client, order: Order) -> None:
+    """`changed` replaces them all."""
+    drawer = Drawer()
+    old = msgspec.structs.replace(decode(await done(mq, order, drawer)), revision="older")
+    drawer.checkpoints["job"] = encode(old)
+    with pytest.raises(RevisionChanged, match="--changed-only"):
+        await new(mq, changed(order, mode="missing"), Shelf(DOCS), drawer).run(restart=False)
+    assert await new(mq, changed(order, mode="changed"), Shelf(DOCS), drawer).run(restart=False) == "done"
+
+
+async def done(mq: embedmq.Client, order: Order, drawer: Drawer) -> bytes:
+    """The checkpoint of a job that is done."""
+    await new(mq, order, Shelf(DOCS), drawer).run(restart=False)
+    return drawer.checkpoints["job"]
 
 
 @pytest.mark.parametrize("at", [0, 64, 160, 288])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import Struct
 
-from embedmq.bulk.errors import JobStopped
+from embedmq.bulk.errors import JobStopped, RevisionChanged
 from embedmq.bulk.order import Order
 from embedmq.bulk.patience import Patience
 from embedmq.bulk.rows import Flaw, Vectors
@@ -106,6 +106,9 @@ def stack(parts: Sequence[Vectors]) -> Vectors | None:
 
 
 def _joined(first: Embedded, second: Embedded) -> Embedded:
+    revisions = {each.revision for each in (first, second)} - {None}
+    if len(revisions) > 1:
+        raise RevisionChanged(f"the fleet serves revisions {' and '.join(sorted(map(repr, revisions)))} at once: wait")
     return Embedded(
         [*first.vectors, *second.vectors],
         [*first.flaws, *second.flaws],

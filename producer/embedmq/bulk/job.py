@@ -123,6 +123,9 @@ class Job:
             try:
                 state = await self._pass.run(restart=restart)
             except Away as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():  # 3.11 may report the failure of a stage instead
+                    raise asyncio.CancelledError from None
                 restart = restart and not self._pass.begun
                 if self._pass.advanced:
                     self._ends.well()

@@ -18,14 +18,15 @@ import msgspec
 from msgspec import Struct
 
 from embedmq.bulk.checkpoint import Checkpoint, Counts, State, decode, encode, proceed
-from embedmq.bulk.embedding import Embedded, embed_rows, flaw_of, stack
-from embedmq.bulk.errors import BulkError, JobStopped, RevisionChanged, ValueRefused
+from embedmq.bulk.embedding import Embedded, embed_rows, stack
+from embedmq.bulk.errors import BulkError, JobStopped, RevisionChanged
 from embedmq.bulk.failed import FailedRows
+from embedmq.bulk.intake import Intake
 from embedmq.bulk.order import Order
 from embedmq.bulk.patience import Patience
 from embedmq.bulk.ports import Sink, Source
 from embedmq.bulk.rate import Rate
-from embedmq.bulk.rows import Block, Flaw, Position, Row, Shape, Vectors
+from embedmq.bulk.rows import MAX_BLOCK_ROWS, Block, Flaw, Position, Row, Shape
 from embedmq.bulk.seen import Seen, latest
 from embedmq.bulk.selection import Chosen, Selection, select
 from embedmq.bulk.threads import Alone
@@ -33,9 +34,8 @@ from embedmq.bulk.threads import Alone
 if TYPE_CHECKING:
     from embedmq.client import Client
 
-REFUSED = "refused_by_sink"
 PIECES_AHEAD = 8
-"""Blocks that may be embedded and not yet written."""
+"""Blocks that may be embedded and not yet written, at least."""
 
 
 class Piece(Struct, frozen=True):
@@ -81,6 +81,7 @@ class Reindex:
     reached: Checkpoint = field(init=False)
     """What the next commit keeps."""
     failed: FailedRows = field(init=False)
+    intake: Intake = field(init=False)
     _asked: int = 0
     _heard_s: float = 0.0
     _committed_s: float = 0.0
@@ -89,6 +90,7 @@ class Reindex:
 
     def __post_init__(self) -> None:
         self.failed = FailedRows(self.order.failed, self.order.columns)
+        self.intake = Intake(self.writing, self.sink)
 
     async def run(self, *, restart: bool) -> State:
         """Returns `done`, or `limited`. Raises BulkError; what was committed stays.
@@ -123,7 +125,13 @@ class Reindex:
             started_unix_s=time.time(),
         )
         kept = await self.writing.call(self.sink.load)
-        start = proceed(None if kept is None else decode(kept), fresh, order.mode)
+        last = None if kept is None else decode(kept)
+        start = proceed(last, fresh, order.mode)
+        if last is not None and order.mode == "missing" and last.revision != self.shape.revision:
+            message = (
+                f"what is in the sink is of revision {last.revision!r}, {order.model} is {self.shape.revision!r} now"
+            )
+            raise RevisionChanged(f"{message}: --changed-only replaces it")
         if start.state == "running" and start.revision != self.shape.revision:
             message = f"{order.model} is served in revision {self.shape.revision!r}, the job was begun with"
             raise RevisionChanged(f"{message} {start.revision!r}: start over with --restart, into an empty sink")
@@ -136,7 +144,8 @@ class Reindex:
         """Run the stages. Where they are ended from outside, what was written in order is committed first."""
         self.failed.open(self.reached.failed_bytes)
         self._committed_s = time.monotonic()
-        pieces: asyncio.Queue[Piece | None] = asyncio.Queue(PIECES_AHEAD)
+        ahead = max(PIECES_AHEAD, self.order.rows_in_flight // MAX_BLOCK_ROWS)
+        pieces: asyncio.Queue[Piece | None] = asyncio.Queue(ahead)
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(self._read(stages, pieces))
@@ -188,7 +197,8 @@ class Reindex:
         finally:
             await self.reading.call(seen.close)
             if isinstance(blocks, Generator):
-                await self.reading.call(blocks.close)
+                with contextlib.suppress(BulkError):  # a connection that is gone cannot be left in good order
+                    await self.reading.call(blocks.close)
 
     async def _select(self, rows: Sequence[tuple[Row, str]]) -> Selection:
         known: Mapping[str, bytes | None] = {}
@@ -230,7 +240,7 @@ class Reindex:
             if flaws and self.order.on_error == "stop":
                 raise JobStopped(f"{flaws[0].where}: {flaws[0].message} (--on-error stop)")
             vectors = stack([part for answer in answers for part in answer.vectors])
-            refused = [] if vectors is None else await self._put(vectors, piece.chosen)
+            refused = [] if vectors is None else await self.intake.put(vectors, piece.chosen)
             flaws += refused
             self.failed.write(flaws)
             done = 0 if vectors is None else len(vectors) - len(refused)
@@ -238,21 +248,6 @@ class Reindex:
             more = Counts(read=piece.read, done=done, failed=len(flaws), skipped=piece.skipped, tokens=tokens)
             await self._reach(piece.after, more)
         await self._commit(self._ending)
-
-    async def _put(self, vectors: Vectors, chosen: Sequence[Chosen]) -> list[Flaw]:
-        """Write rows, less those that the sink cannot hold; returns these."""
-        flaws: list[Flaw] = []
-        while len(vectors):
-            try:
-                await self.writing.call(self.sink.write, vectors)
-                break
-            except ValueRefused as error:
-                self.writing.failed = False  # nothing is lost
-                bad = vectors.ids[error.row]
-                flaws += [flaw_of(each, REFUSED, str(error)) for each in chosen if each.row.id == bad]
-                rest = [vectors.part(0, error.row), vectors.part(error.row + 1, len(vectors))]
-                vectors = stack([part for part in rest if len(part)]) or vectors.part(0, 0)
-        return flaws
 
     async def _next(self, pieces: asyncio.Queue[Piece | None]) -> Piece | None:
         """The next piece. While none comes (a pause, something away), what has been written is committed."""

@@ -11,7 +11,7 @@ import click
 
 from embedmq.bulk.checkpoint import Mode
 from embedmq.bulk.order import OnFlaw, Order, name_for
-from embedmq.bulk.rows import BulkDtype, Columns
+from embedmq.bulk.rows import MAX_BLOCK_ROWS, BulkDtype, Columns
 from embedmq.errors import InvalidRequest
 
 _F = TypeVar("_F", bound=Callable[..., object])
@@ -79,7 +79,13 @@ _OPTIONS = [
         metavar="FILE",
         help="For rows that fail.  [default: JOB.failed.jsonl]",
     ),
-    click.option("--batch", type=_COUNT, default=64, show_default=True, help="Rows that travel together."),
+    click.option(
+        "--batch",
+        type=click.IntRange(1, MAX_BLOCK_ROWS),
+        default=64,
+        show_default=True,
+        help="Rows that travel together.",
+    ),
     click.option("--in-flight", type=_COUNT, default=2_048, show_default=True, help="Rows that wait for vectors."),
     click.option("--commit-rows", type=_COUNT, default=50_000, show_default=True, help="Commit after so many rows …"),
     click.option("--commit-s", type=_SECONDS, default=30.0, show_default=True, help="… or seconds."),

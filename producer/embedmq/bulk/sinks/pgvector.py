@@ -19,6 +19,9 @@ from embedmq.bulk.sinks.postgres_session import Connection, Session, begin
 from embedmq.bulk.sinks.postgres_statements import Statements, statements
 from embedmq.bulk.sinks.postgres_table import prepare
 
+_OF_VALUES = (psycopg.DataError, psycopg.errors.CardinalityViolation)
+"""Errors that a value of a row may be the reason of: no number where ids are numbers, two texts that are one id."""
+
 
 class _Open(Struct, frozen=True):
     connection: Connection
@@ -89,7 +92,7 @@ class PgvectorSink:
                     f" inserted: column {error.diag.column_name!r} wants a value. Insert the documents first, let the"
                     " column have a default, or name another table"
                 ) from None
-            except psycopg.DataError as error:
+            except _OF_VALUES as error:
                 index = _culprit(here, vectors)
                 if index is None:
                     raise
@@ -137,17 +140,19 @@ def _put(here: _Open, vectors: Vectors, *, for_good: bool = True) -> None:
 
 
 def _culprit(here: _Open, vectors: Vectors) -> int | None:
-    """The first row that PostgreSQL does not take, by halves; None where each would be taken alone."""
-    start, stop = 0, len(vectors)
-    while stop - start > 1:
-        middle = (start + stop) // 2
-        start, stop = (start, middle) if _is_bad(here, vectors.part(start, middle)) else (middle, stop)
-    return start if _is_bad(here, vectors.part(start, stop)) else None
+    """The first row without which those before it would be taken: it is wrong itself, or its id is an earlier one's
+    (`1` and `01`, where ids are numbers). None where PostgreSQL takes them all now.
+    """
+    good, bad = 0, len(vectors) + 1
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (good, middle) if _is_bad(here, vectors.part(0, middle)) else (middle, bad)
+    return None if bad > len(vectors) else bad - 1
 
 
 def _is_bad(here: _Open, vectors: Vectors) -> bool:
     try:
         _put(here, vectors, for_good=False)
-    except psycopg.DataError:
+    except _OF_VALUES:
         return True
     return False

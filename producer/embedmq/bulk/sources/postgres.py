@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import itertools
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Final
 
 import psycopg
@@ -70,8 +71,8 @@ class PostgresSource:
         layout, pile = self._opened(), Pile()
         with self._connected() as connection:
             pages = _sorted if layout.key_type is None else _by_key
-            for rows in pages(connection, layout, place):
-                for row in rows:
+            with closing(pages(connection, layout, place)) as found:
+                for row in itertools.chain.from_iterable(found):
                     place = place.behind(row[0])
                     pile.add(*self._read_row(row))
                     if pile.full:
@@ -122,7 +123,7 @@ class _Place(Struct, frozen=True):
         return _Place(id, self.rows + 1 if self.rows and id == self.id else 1)
 
 
-def _by_key(connection: psycopg.Connection[TupleRow], layout: Layout, place: _Place) -> Iterator[Sequence[TupleRow]]:
+def _by_key(connection: psycopg.Connection[TupleRow], layout: Layout, place: _Place) -> Generator[Sequence[TupleRow]]:
     """Pages in the order of the index, each in a transaction of its own."""
     last = place.id
     while True:
@@ -134,7 +135,7 @@ def _by_key(connection: psycopg.Connection[TupleRow], layout: Layout, place: _Pl
         last = rows[-1][0]
 
 
-def _sorted(connection: psycopg.Connection[TupleRow], layout: Layout, place: _Place) -> Iterator[Sequence[TupleRow]]:
+def _sorted(connection: psycopg.Connection[TupleRow], layout: Layout, place: _Place) -> Generator[Sequence[TupleRow]]:
     """All rows from an id on, sorted, without those of that id that were read before."""
     left = place.rows
     with connection.transaction(), connection.cursor(name="embedmq_rows") as cursor:
