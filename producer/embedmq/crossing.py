@@ -105,15 +105,10 @@ def _values(start: Start, far: _FarSide[T], words: SimpleQueue[object], tap: Tap
 
 
 def _serve(words: SimpleQueue[object], tap: Tap | None) -> None:
-    """Wait for the step that was begun, and ask the source when more is wanted.
-
-    A source that made us wait is waited for only after we have waited as long for answers: what is there by then comes
-    out, and is not held back by a source that blocks.
-    """
+    """Wait for the step that was begun, and ask the source when more is wanted and it has rested."""
     while True:
-        wait_s = None if tap is None or not tap.wanted else tap.patience_s
         try:
-            word = words.get(timeout=wait_s)
+            word = words.get(timeout=None if tap is None else tap.rest_s())
         except Empty:
             if tap is not None:
                 tap.open()

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from queue import SimpleQueue
+from typing import Final
 
 from msgspec import Struct
 
@@ -14,6 +15,10 @@ from embedmq.source import SLICE_S, close
 
 WANTED = "wanted"
 """The word that says that a slice is."""
+REST: Final = 0.1
+"""How long a source is left alone while answers are on their way, as a share of how long it made us wait: what comes by
+then comes out, and is not held back by a source that blocks; and no source takes longer than this by being left alone.
+"""
 
 
 class Slice(Struct, frozen=True):
@@ -65,25 +70,31 @@ class Tap:
         self._feed = feed
         self._room = room
         self._counted = counted
+        self._under_way = 0
+        self._rests_until = 0.0
         self.wanted = False
         """Whether the loop waits for it."""
-        self.patience_s = 0.0
-        """How long answers are waited for before it is asked: as long as it made us wait the last time."""
+
+    def rest_s(self) -> float | None:
+        """How long answers are waited for before it is asked; None while it is not wanted."""
+        if not self.wanted:
+            return None
+        return max(0.0, self._rests_until - time.monotonic()) if self._under_way else 0.0
 
     def open(self) -> None:
         """Hand over what the source gives at once and there is room for."""
         self.wanted = False
         began = time.monotonic()
-        given = self._slice(self._room, began + SLICE_S)
-        took_s = time.monotonic() - began
-        self.patience_s = took_s if took_s >= SLICE_S else 0.0
+        given = self._slice(self._room - self._under_way, began + SLICE_S)
+        ended = time.monotonic()
+        self._rests_until = ended + REST * (ended - began)
         if self._counted:
-            self._room -= len(given.entries)
+            self._under_way += len(given.entries)
         self._feed.give(given)
 
     def give_back(self, items: int) -> None:
         """The consumer is done with as many items."""
-        self._room += items
+        self._under_way -= items
 
     def close(self) -> None:
         """Close the source."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+import statistics
 import sys
 import textwrap
 import threading
@@ -15,7 +16,7 @@ import embedmq
 import pytest
 from embedmq_local.stack import Stack
 
-from tests.producer.standin import StandIn, vector
+from tests.producer.standin import StandIn, embedded, vector
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 
@@ -56,22 +57,49 @@ async def test_several_threads_map_at_once_with_one_client(mq: embedmq.SyncClien
     assert all(await asyncio.gather(*(asyncio.to_thread(run, letter) for letter in "abc")))
 
 
-async def test_a_source_that_blocks_does_not_hold_back_what_is_answered_meanwhile(mq: embedmq.SyncClient) -> None:
-    """A source that takes its time gets it only after answers had as much: each comes out before the next is asked."""
-    asked: list[int] = []
+class Slow:
+    """A source that blocks, as a query does, and notes how long it was left alone before each item but the first."""
+
+    def __init__(self, items: int, takes_s: float) -> None:
+        self.left_alone_s: list[float] = []
+        self._items = items
+        self._takes_s = takes_s
+
+    def __iter__(self) -> Iterator[str]:
+        for n in range(self._items):
+            time.sleep(self._takes_s)
+            gave = time.monotonic()
+            yield f"{n}"
+            self.left_alone_s.append(time.monotonic() - gave)
+
+
+async def test_a_source_that_blocks_does_not_hold_back_what_was_answered(mq: embedmq.SyncClient) -> None:
+    """What is answered while it is asked comes out before it is asked again."""
     out: list[int] = []
 
-    def slow() -> Iterator[str]:
-        for _ in range(3):
-            time.sleep(0.2)  # as a person at a keyboard does
-            asked.append(len(out))
-            yield "a"
-
     def run() -> None:
-        out.extend(r.tokens for r in mq.map("minilm", slow()))
+        source = Slow(4, 0.3)
+        for r in mq.map("minilm", source):
+            out.append(len(source.left_alone_s))
+            assert r.tokens
 
     await asyncio.to_thread(run)
-    assert asked == [0, 1, 2]
+    assert len(out) == 4
+    assert all(asked <= n + 1 for n, asked in enumerate(out))
+
+
+async def test_a_source_that_blocks_is_asked_again_soon(mq: embedmq.SyncClient, worker: StandIn) -> None:
+    """Within a fraction of what it takes while answers are on their way; else, and where nothing comes out, at once."""
+    worker.answer = lambda _: None
+    mapped, published = Slow(4, 0.4), Slow(4, 0.4)
+    running = asyncio.create_task(asyncio.to_thread(lambda: list(mq.map("minilm", mapped))))
+    requests = await worker.wait_for(4)
+    await worker.reply(*((request, embedded(request)) for request in requests))
+    assert len(await running) == 4
+    await asyncio.to_thread(lambda: mq.publish_all("minilm", published, keep_s=0))
+
+    for source in (mapped, published):
+        assert statistics.median(source.left_alone_s) < 0.2
 
 
 async def test_a_map_that_is_left_ends_with_its_client(stack: Stack, worker: StandIn) -> None:
