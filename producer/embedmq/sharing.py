@@ -6,7 +6,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from math import inf
 
 from embedmq_schemas.requests import Embed
 from embedmq_schemas.results import Embedded, Result
@@ -107,7 +106,7 @@ class Sharing:
         for rider in riders:
             rider.shared = shared
         record = self._records.awaited(route, request, value, future)
-        self._pending.add(shared.id, Call(future, inf, shared.id, route.topic, record))
+        self._pending.add(shared.id, Call(future, shared.due, shared.id, route.topic, record))
         future.add_done_callback(partial(self._answered, shared.id, riders))
         self._put(route.topic, record)
 

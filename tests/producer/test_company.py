@@ -298,11 +298,12 @@ async def test_what_is_shared_is_bounded_by_what_may_be_in_flight(stack: Stack, 
 
 
 async def test_a_client_that_closes_ends_what_is_shared(stack: Stack, prefix: str, worker: StandIn) -> None:
-    """Each caller by its own id, and nothing is left running."""
+    """Each caller by its own id; nothing is left running, nor what tells the workers for longer than anybody asked."""
     worker.answer = lambda _: None
     async with embedmq.Client(stack.kafka, stack.redis, prefix=prefix) as mq:
-        calls = ask(mq, "a", "b", "c")
-        await worker.wait_for(1)
+        calls = ask(mq, "a", "b", timeout_s=5) + ask(mq, "c", timeout_s=20)
+        (request,) = await worker.wait_for(1)
+    assert 0 < await worker.redis.ttl(f"{{{prefix}:result:{request['id']}}}:cancel") <= 26
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {embedmq.RequestCancelled}
     assert len({str(outcome) for outcome in outcomes}) == 3
