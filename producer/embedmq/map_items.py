@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Self, TypeVar, Unpack
@@ -11,7 +12,7 @@ from embedmq_schemas.requests import Embed, Lane
 from msgspec import Struct
 
 from embedmq.embeddings import Embedding, Embeddings
-from embedmq.errors import EmbedMQError, RequestFailed
+from embedmq.errors import EmbedMQError, RequestCancelled, RequestFailed
 from embedmq.flow import Run, flow
 from embedmq.packing import Packed, fill, packer_for, record_items
 from embedmq.parts import ask_embed
@@ -50,6 +51,7 @@ class Mapped(AsyncIterator[T]):
         """The same, as it comes out."""
         self.max_in_flight = max_in_flight
         self._values: Iterator[T] = iter(())
+        self._cut = False
 
     def __aiter__(self) -> Self:
         return self
@@ -58,7 +60,15 @@ class Mapped(AsyncIterator[T]):
         while True:
             for value in self._values:
                 return value
-            self._values = iter((await anext(self.runs)).values)
+            if self._cut:
+                raise RequestCancelled(
+                    "this map has ended: a wait for what comes next was cancelled, or had a time limit"
+                )
+            try:
+                self._values = iter((await anext(self.runs)).values)
+            except asyncio.CancelledError:  # it ends the generator, whose next word would be that all is done
+                self._cut = True
+                raise
 
     async def aclose(self) -> None:
         """Cancel what is on its way, also for the workers, and close the source if it is a generator."""

@@ -53,7 +53,8 @@ class Streaming(Started):
         `Embedding` is a view of the answer to its record: copy the few that you keep for long.
 
         Leaving the loop early cancels what is on its way and closes the source if it is a generator; at once by
-        `contextlib.aclosing(mq.map(...))`, else when Python clears up behind a `break`.
+        `contextlib.aclosing(mq.map(...))`, else when Python clears up behind a `break`. So does a wait for one item
+        that is cancelled, as by a time limit: the next raises RequestCancelled.
 
         Raises:
             InvalidRequest: an item that is none (`index` has its number), or what no request may ask for.

@@ -220,6 +220,17 @@ async def test_a_map_ends_with_its_loop_and_with_its_task(mq: embedmq.Client, wo
     await until(quiet)
 
 
+async def test_a_map_that_a_time_limit_ended_does_not_look_complete(mq: embedmq.Client, worker: StandIn) -> None:
+    """Who waits for the next item for a while, and goes on, is told."""
+    worker.answer = lambda _: None
+    async with aclosing(mq.map("minilm", TEXTS)) as rows:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(rows), 0.05)
+        for _ in range(2):
+            with pytest.raises(embedmq.RequestCancelled, match="this map has ended"):
+                await anext(rows)
+
+
 async def test_an_item_that_is_none_is_named_by_its_number(either: Any, worker: StandIn) -> None:
     """What came before it comes out first; with `return_exceptions` it is an exception in its place, and the rest
     goes on.
