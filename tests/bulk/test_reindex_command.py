@@ -123,7 +123,7 @@ def test_a_job_killed_at_any_moment_ends_with_every_row_once(start: Command, doc
 
 def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(start: Command, docs: Path, tmp_path: Path) -> None:
     """Exit code 130; the rows that were written are in the sink."""
-    process = start(*ask("--json", "--batch", "16", "--in-flight", "64"))
+    process = start(*ask("--json", "--batch", "16", "--rate", "800"))
     assert process.stdout is not None
     while json.loads(process.stdout.readline())["rows_done"] == 0:
         pass

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from embedmq.bulk.adapters import kind_of, make_sink, make_source
 from embedmq.bulk.checkpoint import Checkpoint, Counts, Mode, State, decode, encode, proceed
-from embedmq.bulk.errors import CheckpointRefused, SinkRefused, SourceRefused
+from embedmq.bulk.errors import CheckpointRefused, SinkRefused, SourceRefused, Unserved
 from embedmq.bulk.holding import is_gone, new_token
 from embedmq.bulk.order import Order, name_for
 from embedmq.bulk.patience import Patience
 from embedmq.bulk.rate import Rate
 from embedmq.bulk.rows import Columns, Row, content_hash
 from embedmq.bulk.selection import select
-from embedmq.bulk.silence import Silence, Unserved
+from embedmq.bulk.silence import Silence
 from embedmq.errors import InvalidRequest, Unavailable
 from hypothesis import given
 from hypothesis import strategies as st

@@ -6,6 +6,7 @@ EmbedMQError
     ├── SinkRefused       the sink cannot take these vectors: another width, no rights, a full disk
     │   └── ValueRefused  … one row, for what is in its id or a kept column: `row`
     ├── Away              source or sink cannot be reached now; `retryable`
+    ├── Unserved          no worker has served the model for too long; `retryable`
     ├── CheckpointRefused the checkpoint is of another job, or cannot be written
     ├── JobTaken          another process runs the job
     ├── JobStopped        paused for good, cancelled, or too many failures: what was done is kept
@@ -39,6 +40,12 @@ class ValueRefused(SinkRefused):
 
 class Away(BulkError):
     """A source or a sink cannot be reached; what was not acknowledged is written again when it is back."""
+
+    retryable = True
+
+
+class Unserved(BulkError):
+    """No worker has served the model for too long; the same command goes on when one does."""
 
     retryable = True
 

@@ -21,7 +21,7 @@ from embedmq.bulk.ports import Sink, Source
 from embedmq.bulk.reindex import Reindex
 from embedmq.bulk.rows import Shape
 from embedmq.bulk.shape import look
-from embedmq.bulk.silence import QUIET_S, Silence, Unserved, workers_of
+from embedmq.bulk.silence import QUIET_S, Silence, workers_of
 from embedmq.bulk.status import JobStatus, State
 from embedmq.errors import Unavailable
 
@@ -148,8 +148,6 @@ class Job:
                 await self._obey(work)
                 if self._begun:
                     await self._board.post(self._status(self._state()))
-            except Unserved:
-                raise
             except Unavailable:
                 pass  # the work itself notices, and waits
             if self._begun:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmq.errors import Unavailable
+from embedmq.bulk.errors import Unserved
 
 if TYPE_CHECKING:
     from embedmq.client import Client
 
 QUIET_S = 10.0
 """After how long without any answer somebody looks who serves the model."""
-
-
-class Unserved(Unavailable):
-    """No worker has served the model for too long."""
 
 
 class Silence:

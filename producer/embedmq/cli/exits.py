@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from embedmq.bulk.errors import Away, CheckpointRefused, JobTaken, SinkRefused, SourceRefused
+from embedmq.bulk.errors import Away, CheckpointRefused, JobTaken, SinkRefused, SourceRefused, Unserved
 from embedmq.cli.commands import install_hint
 from embedmq.errors import DeadlineExceeded, EmbedMQError, InvalidRequest, StillPending, Unavailable
 
@@ -29,7 +29,7 @@ def exit_code(error: BaseException) -> int:
             | JobTaken()
         ):
             return USAGE
-        case Unavailable() | Away():
+        case Unavailable() | Away() | Unserved():
             return UNREACHABLE
         case StillPending() | DeadlineExceeded():
             return GAVE_UP

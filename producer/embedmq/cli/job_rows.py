@@ -52,7 +52,8 @@ def result(status: JobStatus) -> str:
         f"{status.rows_skipped:,} skipped" if status.rows_skipped else "",
         rate(status),
     ]
-    return ", ".join([f"{portion(status)} rows", *filter(None, extras)])
+    counted = status.rows if status.rows_total is None else status.rows_total
+    return ", ".join([f"{portion(status)} row{'' if counted == 1 else 's'}", *filter(None, extras)])
 
 
 def command(status: JobStatus) -> str:
