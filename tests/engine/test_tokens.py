@@ -102,6 +102,12 @@ def test_token_ids_are_taken_as_they_are() -> None:
     assert strict.tokens == [1, 0]
 
 
+def test_what_is_wrong_with_a_text_is_said_without_its_number(texts: Texts) -> None:
+    """Which is that in the record: a caller who shares it, or whose input was cut, knows it by another."""
+    strict = prepare(texts, ["a", "b " * MAX_TOKENS], Options(truncate=False))
+    assert strict.faults[1].message == f"more than the model's {MAX_TOKENS} tokens: shorten it"
+
+
 def test_token_ids_are_cut_on_the_side_that_texts_are() -> None:
     """Of a model that reads the end of a text, the end is what counts."""
     left = Texts(minilm_tokenizer(), MAX_TOKENS, VOCABULARY, {}, side="left")

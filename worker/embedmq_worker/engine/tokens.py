@@ -18,6 +18,8 @@ NO_UNICODE = Fault("malformed", "half of a surrogate pair is no character: send 
 
 NO_VECTOR = Fault("malformed", "the text names a special token that this model has no vector for: leave it out")
 
+NO_TOKENS = Fault("malformed", "this model's tokenizer makes no tokens of it")
+
 
 class Texts:
     """One model's tokenizer, with its prompts. Thread-safe."""
@@ -87,9 +89,9 @@ class Texts:
             if isinstance(found, Fault):
                 faults[index], found = found, NO_IDS
             elif cut and not ask.options.truncate:
-                faults[index], found = self._too_long(index), NO_IDS
+                faults[index], found = self._too_long(), NO_IDS
             elif not len(found):
-                faults[index] = Fault("malformed", f"item {index}: this model's tokenizer makes no tokens of it")
+                faults[index] = NO_TOKENS
             elif cut:
                 truncated.append(index)
             tokens.append(len(found))
@@ -118,10 +120,8 @@ class Texts:
         kept = item[:most] if self._bounded.side == "right" else item[-most:]
         return np.array(kept, np.int32), len(item) > most
 
-    def _too_long(self, index: int) -> Fault:
-        return Fault(
-            "too_long", f"item {index} has more than the model's {self._bounded.max_tokens} tokens: shorten it"
-        )
+    def _too_long(self) -> Fault:
+        return Fault("too_long", f"more than the model's {self._bounded.max_tokens} tokens: shorten it")
 
     def _skips(self, ask: Ask, prompt: str) -> list[int] | None:
         if self._lengths is None or not prompt:
