@@ -72,6 +72,8 @@ class Standing(Struct, frozen=True, kw_only=True):
 
 EVERY: Final = frozenset(Standing.__struct_fields__)
 OF_EMBED: Final = EVERY - {"keep_s"}
+EITHER: Final = {"prompt": "prompt_name", "prompt_name": "prompt"}
+"""Arguments of which a request has one: a call that passes the other does without the default of this one."""
 OF_SCORE: Final = frozenset({"truncate", "tenant", "revision", "timeout_s", "lane"})
 
 
@@ -102,7 +104,7 @@ def defaulted(
         @wraps(method)
         def call(self: _C, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
             for name, value in self.defaults.items():
-                if name in names:
+                if name in names and kwargs.get(EITHER.get(name, "")) is None:
                     kwargs.setdefault(name, value)
             return method(self, *args, **kwargs)
 

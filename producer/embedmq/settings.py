@@ -85,6 +85,8 @@ class Setup(Standing, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for address in self.kafka.bootstrap:
             if not _is_address(address):
                 raise ValueError(f"kafka = {address!r}: wants host:port (EMBEDMQ_KAFKA, --kafka)")
+        if self.prompt is not None and self.prompt_name is not None:
+            raise ValueError("defaults: prompt and prompt_name exclude each other: choose one of them")
         if self.redis is not None and not self.redis.url.startswith(REDIS_SCHEMES):
             shown = redact_url(self.redis.url)
             raise ValueError(f"redis = {shown!r}: wants {', '.join(REDIS_SCHEMES)}… (EMBEDMQ_REDIS, --redis)")

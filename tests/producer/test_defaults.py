@@ -15,7 +15,6 @@ from tests.producer.standin import StandIn, embedded
 CHOSEN: Defaults = {
     "outputs": ("dense", "sparse"),
     "prompt_name": "query",
-    "prompt": "q: ",
     "dimensions": 2,
     "dtype": "float16",
     "normalize": False,
@@ -42,7 +41,6 @@ async def test_a_default_holds_where_a_call_does_not_say(new_either: NewClient, 
     told = {
         "outputs": ["dense", "sparse"],
         "prompt_name": "query",
-        "prompt": "q: ",
         "dimensions": 2,
         "dtype": "float16",
         "normalize": False,
@@ -63,6 +61,26 @@ async def test_what_a_call_says_wins(new_either: NewClient, worker: StandIn) -> 
 
     assert worker.records[0].topic.endswith(".interactive")
     assert not {"tenant", "deadline_unix_ms", "dimensions"} & set(worker.requests[0])
+
+
+async def test_of_two_that_exclude_each_other_the_call_has_the_one_it_passes(
+    new_either: NewClient, worker: StandIn
+) -> None:
+    """A prompt and the name of one, either way."""
+    async with new_either(defaults={"prompt_name": "query"}) as named, new_either(defaults={"prompt": "q: "}) as given:
+        for mq in (named, given):
+            await mq.embed("minilm", "a")
+            await mq.embed("minilm", "a", prompt="p: ")
+            await mq.embed("minilm", "a", prompt_name="passage")
+
+    asked = [{name: request.get(name) for name in ("prompt", "prompt_name")} for request in worker.requests]
+    passed = [{"prompt": "p: ", "prompt_name": None}, {"prompt": None, "prompt_name": "passage"}]
+    assert asked == [
+        {"prompt": None, "prompt_name": "query"},
+        *passed,
+        {"prompt": "q: ", "prompt_name": None},
+        *passed,
+    ]
 
 
 @pytest.mark.parametrize("kind", [embedmq.Client, embedmq.SyncClient])
@@ -99,6 +117,7 @@ async def test_a_client_from_the_environment_asks_as_it_says(
         ({"lane": "fast"}, "lane"),
         ({"outputs": ["colour"]}, "outputs"),
         ({"keep_s": "5"}, "keep_s"),
+        ({"prompt": "q: ", "prompt_name": "query"}, "exclude each other"),
     ],
 )
 def test_a_wrong_default_is_named_when_the_client_is_made(defaults: Any, message: str) -> None:
@@ -109,4 +128,4 @@ def test_a_wrong_default_is_named_when_the_client_is_made(defaults: Any, message
 
 def test_every_default_has_a_type_for_callers() -> None:
     """What is checked and what type checkers know are the same names."""
-    assert set(Defaults.__annotations__) == EVERY == set(CHOSEN)
+    assert set(Defaults.__annotations__) == EVERY == {*CHOSEN, "prompt"}
