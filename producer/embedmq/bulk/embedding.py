@@ -69,13 +69,7 @@ async def _ask(client: Client, order: Order, rows: Sequence[Chosen]) -> Embeddin
         lane="bulk",
         timeout_s=None,
         on_error="return",
-        prompt_name=order.prompt_name,
-        prompt=order.prompt,
-        dimensions=order.dimensions,
-        dtype=order.dtype,
-        normalize=order.normalize,
-        truncate=order.truncate,
-        tenant=order.tenant,
+        **order.options(),
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +16,9 @@ from embedmq.bulk.checkpoint import Mode
 from embedmq.bulk.rows import BulkDtype, Columns
 from embedmq.bulk.status import redact
 from embedmq.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from embedmq.requests import EmbedOptions
 
 OnFlaw = Literal["continue", "stop"]
 
@@ -78,16 +81,18 @@ class Order(Struct, frozen=True, kw_only=True):
             "text": columns.text,
             "id": columns.id,
             "keep": ", ".join(columns.keep),
-            **self._options(),
+            **self.options(),
         }
         return {name: str(value) for name, value in found.items() if value not in (None, "", ())}
 
     def settings(self, revision: str) -> bytes:
         """A digest of all that a vector depends on beside the text."""
-        told = msgspec.json.encode({"model": self.model, "revision": revision, **self._options()}, order="sorted")
+        options = {name: value for name, value in self.options().items() if name != "tenant"}
+        told = msgspec.json.encode({"model": self.model, "revision": revision, **options}, order="sorted")
         return hashlib.blake2b(told, digest_size=32).digest()
 
-    def _options(self) -> dict[str, object]:
+    def options(self) -> EmbedOptions:
+        """What is asked for every row, by the names of `Client.embed`."""
         return {
             "prompt_name": self.prompt_name,
             "prompt": self.prompt,
@@ -95,6 +100,7 @@ class Order(Struct, frozen=True, kw_only=True):
             "dtype": self.dtype,
             "normalize": self.normalize,
             "truncate": self.truncate,
+            "tenant": self.tenant,
         }
 
 

@@ -32,12 +32,7 @@ async def look(client: Client, order: Order) -> tuple[Shape, int]:
             [PROBE],
             lane="bulk",
             timeout_s=max(order.patience_s, LEAST_S),
-            prompt_name=order.prompt_name,
-            prompt=order.prompt,
-            dimensions=order.dimensions,
-            dtype=order.dtype,
-            normalize=order.normalize,
-            tenant=order.tenant,
+            **order.options(),
         )
     except DeadlineExceeded:
         message = f"no worker has answered for {order.model} within {max(order.patience_s, LEAST_S):g} s"
