@@ -76,12 +76,22 @@ async def test_options_shape_the_vectors_as_a_worker_would(fake: FakeClient) -> 
     assert [each.shape for each in r.multivector] == [(3, 64), (4, 64), (2, 64)]
     assert (list(r.tokens), list(r.truncated)) == ([3, 4, 2], [1])
     long = await fake.embed("rich", ["a", "a b c d e"], truncate=False, on_error="return")
-    assert long.failures[1].code == "too_long"
+    assert (long.failures[1].code, list(long.tokens)) == ("too_long", [1, 0])
+    pairs = await fake.score("ranker", "q", ["a", "b " * 300])
+    assert (list(pairs.tokens), list(pairs.truncated)) == ([2, 256], [1])
+    strict = await fake.score("ranker", "q", ["a", "b " * 300], truncate=False, on_error="return")
+    assert (strict.failures[1].code, list(strict.tokens), list(strict.ranking)) == ("too_long", [2, 0], [0])
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"dimensions": 65}, "1 to 64"), ({"revision": "other"}, "'fake' is"), ({"prompt_name": "x"}, "which has query")],
+    [
+        ({"dimensions": 65}, "1 to 64"),
+        ({"dimensions": 8, "outputs": ["sparse"]}, "no width"),
+        ({"revision": "other"}, "'fake' is"),
+        ({"prompt_name": "x"}, "which has query"),
+        ({"prompt": "x" * 4_097}, "at most 4096"),
+    ],
 )
 async def test_what_a_model_does_not_offer_is_unsupported(
     fake: FakeClient, options: dict[str, object], reason: str
@@ -157,7 +167,10 @@ async def test_calls_are_noted_as_they_were_written(fake: FakeClient) -> None:
     await fake.score("ranker", "q", ["a", "b"], top_n=1, tenant="acme")
     with pytest.raises(embedmq.UnknownRequest):
         await fake.result("x", wait_s=0)
-    id = await fake.publish("minilm", ["a", "b"], reply_topic="vectors", meta={"page": "7"})
+    batch, meta = ["a", "b"], {"page": "7"}
+    id = await fake.publish("minilm", batch, reply_topic="vectors", meta=meta)
+    batch.clear()  # as code does that uses it again
+    meta.clear()
 
     assert fake.calls == [
         Call("embed", "minilm", "a", {"dtype": "int8"}),

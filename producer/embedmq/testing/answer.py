@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from embedmq_schemas.codes import Code, find
@@ -41,11 +41,7 @@ def _embedded(request: Embed, model: FakeModel, failures: Mapping[int, Failure])
     prompt = request.prompt or model.prompts.get(request.prompt_name or "", "")
     items: list[Item] = [prompt + item if isinstance(item, str) else item for item in request.items]
     words = [words_of(item) for item in items]
-    found = dict(failures)
-    if request.truncate is False:
-        found = {
-            i: _too_long(i, len(each), model) for i, each in enumerate(words) if len(each) > model.max_tokens
-        } | found
+    found = {**_too_long([len(each) for each in words], request, model), **failures}
     cut = [each[: model.max_tokens] for each in words]
     outputs = request.outputs or model.outputs[:1]
     rows = [dense(request.model or "", item, each, model.dimensions) for item, each in zip(items, cut, strict=True)]
@@ -66,7 +62,7 @@ def _embedded(request: Embed, model: FakeModel, failures: Mapping[int, Failure])
         if "multivector" in outputs
         else None,
         failures=[found[i] for i in sorted(found)],
-        tokens=[len(each) for each in cut],
+        tokens=[0 if i in found else len(each) for i, each in enumerate(cut)],
         truncated=[i for i, each in enumerate(words) if len(each) > model.max_tokens and i not in found],
         meta=request.meta,
         item_ids=request.item_ids,
@@ -76,9 +72,11 @@ def _embedded(request: Embed, model: FakeModel, failures: Mapping[int, Failure])
 def _scored(request: Score, model: FakeModel, failures: Mapping[int, Failure]) -> Scored:
     name = request.model or ""
     query = _unit(name, request.query)
+    asked = len(words_of(request.query))
+    lengths = [asked + len(words_of(text)) for text in request.documents]
+    found = {**_too_long(lengths, request, model), **failures}
     scores = [
-        None if i in failures else max(0.0, float(query @ _unit(name, text)))
-        for i, text in enumerate(request.documents)
+        None if i in found else max(0.0, float(query @ _unit(name, text))) for i, text in enumerate(request.documents)
     ]
     ranked = sorted((-score, i) for i, score in enumerate(scores) if score is not None)
     return Scored(
@@ -89,8 +87,9 @@ def _scored(request: Score, model: FakeModel, failures: Mapping[int, Failure]) -
         count=len(scores),
         scores=scores,
         ranking=[i for _, i in ranked][: request.top_n],
-        failures=[failures[i] for i in sorted(failures)],
-        tokens=[len(words_of(request.query)) + len(words_of(text)) for text in request.documents],
+        failures=[found[i] for i in sorted(found)],
+        tokens=[0 if i in found else min(length, model.max_tokens) for i, length in enumerate(lengths)],
+        truncated=[i for i, length in enumerate(lengths) if length > model.max_tokens and i not in found],
         meta=request.meta,
         item_ids=request.item_ids,
     )
@@ -105,5 +104,9 @@ def _unit(model: str, text: str) -> Floats:
     return row / np.float32(np.linalg.norm(row))
 
 
-def _too_long(index: int, tokens: int, model: FakeModel) -> Failure:
-    return Failure(index, "too_long", f"{tokens} tokens; this model reads {model.max_tokens}")
+def _too_long(lengths: Sequence[int], request: Request, model: FakeModel) -> dict[int, Failure]:
+    """The items that are not to be cut, and are longer than the model reads."""
+    if request.truncate is not False:
+        return {}
+    message = f"more than the model's {model.max_tokens} tokens: shorten it"
+    return {i: Failure(i, "too_long", message) for i, length in enumerate(lengths) if length > model.max_tokens}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import wraps
 from typing import Protocol, TypeVar, cast
 
@@ -23,7 +24,8 @@ class Call(Struct, frozen=True):
     method: str
     model: str | None
     items: object
-    """Texts or documents, of `map` and `publish_all` whatever gives them; None where there are none."""
+    """Texts or documents as they were then, of `map` and `publish_all` whatever gives them; None where there are none.
+    """
     options: Mapping[str, object]
     """Every other argument that was given, by its name."""
 
@@ -60,7 +62,8 @@ def _noted(method: Callable[..., object]) -> Callable[..., object]:
 
 
 def _read(name: str, given: Mapping[str, object]) -> Call:
-    flat = {**given, **cast("Mapping[str, object]", given.get("options", {}))}
+    given = {**given, **cast("Mapping[str, object]", given.get("options", {}))}
+    flat = {key: copy(value) if isinstance(value, (list, dict)) else value for key, value in given.items()}
     options = {key: value for key, value in flat.items() if key not in {"self", "model", "options", *ITEMS}}
     items = next((flat[key] for key in ITEMS & flat.keys()), None)
     return Call(name, cast("str | None", flat.get("model")), items, options)

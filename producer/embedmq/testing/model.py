@@ -9,6 +9,9 @@ from embedmq_schemas.catalogue import ModelEntry
 from embedmq_schemas.limits import Limits
 from embedmq_schemas.requests import Embed, Request, Score
 
+MAX_PROMPT_CHARACTERS = 4_096
+"""As of every worker."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FakeModel:
@@ -50,10 +53,17 @@ class FakeModel:
     def _refusal(self, request: Embed) -> str | None:
         if not set(request.outputs or ()) <= set(self.outputs):
             return f"`outputs`: it offers {', '.join(self.outputs)}"
-        if request.dimensions is not None and request.dimensions > self.dimensions:
-            return f"`dimensions` = {request.dimensions}: this model has 1 to {self.dimensions}"
+        if request.dimensions is not None and (wrong := self._wrong_width(request)):
+            return f"`dimensions` = {request.dimensions}: {wrong}"
         if request.prompt_name is not None and request.prompt_name not in self.prompts:
             return f"`prompt_name`: unknown to this model, which has {', '.join(self.prompts) or 'none'}"
+        if request.prompt is not None and len(request.prompt) > MAX_PROMPT_CHARACTERS:
+            return f"`prompt` of {len(request.prompt)} characters: at most {MAX_PROMPT_CHARACTERS}"
         if request.prompt_name is not None and request.prompt is not None:
             return "`prompt_name` and `prompt` exclude each other"
         return None
+
+    def _wrong_width(self, request: Embed) -> str | None:
+        if set(request.outputs or self.outputs[:1]) == {"sparse"}:
+            return "sparse vectors have no width to cut"
+        return f"this model has 1 to {self.dimensions}" if (request.dimensions or 0) > self.dimensions else None
