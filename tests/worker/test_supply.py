@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
@@ -47,6 +48,7 @@ class Engine:
     def __init__(self, facts: ModelFacts = FACTS) -> None:
         self.facts = facts
         self.computed: list[Item] = []
+        self.took_s = 0.0
         self.fails: list[Exception] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -63,7 +65,10 @@ class Engine:
         named = [(part, self._items(part)) for part in batch]
         if any(POISON in items for _, items in named):
             raise ValueError("a text that nobody may read")
-        return Done([self._encode(part, items) for part, items in named])
+        began_s = time.perf_counter()
+        encoded = [self._encode(part, items) for part, items in named]
+        self.took_s = time.perf_counter() - began_s
+        return Done(encoded)
 
     def free_cache(self) -> None: ...
 
@@ -250,6 +255,32 @@ async def test_no_failure_is_inherited_by_a_twin_in_another_batch(case: Case, er
     assert sorted(map(str, case.engine.computed)) == ["a", "b"]
     assert numbers(second) == [worth("a"), worth("b")]
     assert not second.prepared.faults
+
+
+async def test_what_is_computed_after_all_counts_with_the_time_it_took(case: Case) -> None:
+    """A rate that counts the tokens of a twin whose owner failed, and not its time, is told to clients as a wonder."""
+    first, second = await case.enter("a"), await case.enter("a")
+    case.engine.gate.clear()
+    case.engine.fails = [ValueError("once")]
+    earlier = asyncio.create_task(case.compute(first))
+    await launched(case.engine)
+    later = asyncio.create_task(case.compute(second))
+    await asyncio.sleep(0)
+    case.engine.gate.set()
+    await earlier
+    supplied = await later
+    assert (supplied.items, supplied.tokens) == (1, 1)
+    assert supplied.forward_s >= case.engine.took_s > 0
+
+
+async def test_what_a_batch_need_not_compute_is_not_waited_for(case: Case) -> None:
+    """As what it found in the cache before anybody wanted the same: who comes now will find it there, too."""
+    first, done = await case.enter("a", "b"), asyncio.Event()
+    case.twins.divide([Part(first, 0, 2)], FACTS, done)
+    case.twins.narrow(done, [Part(first, 1, 2)])
+    second = await case.enter("a", "b")
+    own, twins = case.twins.divide([Part(second, 0, 2)], FACTS, asyncio.Event())
+    assert ([(part.start, part.stop) for part in own], [twin.index for twin in twins]) == ([(0, 1)], [1])
 
 
 async def test_a_poisonous_text_fails_each_of_its_twins_and_nobody_else(case: Case) -> None:

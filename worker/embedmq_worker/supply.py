@@ -54,21 +54,24 @@ class Supply:
             if asked.missed and self._recall is not None:
                 self._recall.note(asked, part, vectors)
 
+        async def compute(parts: Sequence[Part], launched: Callable[[], None]) -> float:
+            start_s = time.perf_counter()
+            await encode_parts(self._device, engine, parts, relief, launched, computed)
+            return time.perf_counter() - start_s
+
         done = asyncio.Event()
         parts, twins = self._twins.divide(batch.parts, facts, done)
         try:
             if self._recall is not None and not batch.alone:
                 parts, asked = await self._recall.answer(batch.model, parts, facts, self._twins)
-            start_s = time.perf_counter()
-            if parts:
-                await encode_parts(self._device, engine, parts, relief, launched, computed)
-            forward_s = time.perf_counter() - start_s
+                self._twins.narrow(done, parts)
+            forward_s = await compute(parts, launched) if parts else 0.0
         finally:
             self._twins.finish(done)
         launched()
         left = await _join(twins) if twins else ()
         if left:
-            await encode_parts(self._device, engine, left, relief, nothing, computed)
+            forward_s += await compute(left, nothing)
         items, tokens = (batch.items, batch.tokens) if parts is batch.parts else size([*parts, *left])
         return Supplied(items, tokens, forward_s, len(twins) - len(left), asked.hits, len(asked.missed))
 

@@ -90,6 +90,11 @@ class Twins:
             own += without_items(part, [twin.index for twin in found])
         return own if twins else parts, twins
 
+    def narrow(self, done: asyncio.Event, parts: Sequence[Part]) -> None:
+        """Of a batch that was divided, only these parts are still to be computed: twins of others need not wait."""
+        if done in self._unclaimed:
+            self._unclaimed[done] = parts, self._unclaimed[done][1]
+
     def share(self, part: Part, vectors: Encoded, facts: ModelFacts) -> None:
         """A part was computed: let twins of its items have their vectors, but of none that failed."""
         job = part.job
