@@ -21,6 +21,7 @@ from embedmq.validation import (
     check_switches,
     plain,
     read_items,
+    read_model,
     read_query,
     read_text,
     read_texts,
@@ -95,7 +96,7 @@ def build_embed(
         check_keep(keep_s)
     return Embed(
         id=plain(id),
-        model=read_text("model", model),
+        model=read_model(model),
         items=wanted,
         outputs=None if outputs is DENSE or tuple(outputs) == DENSE else [plain(each) for each in outputs],
         prompt_name=read_text("prompt_name", prompt_name),
@@ -139,7 +140,7 @@ def build_score(
     check_switches(None, truncate)
     return Score(
         id=plain(id),
-        model=read_text("model", model),
+        model=read_model(model),
         query=compared,
         documents=texts,
         top_n=top_n,

@@ -92,8 +92,15 @@ def check_place(model: object, lane: object) -> None:
     """Refuse what can be no model's name, or no lane."""
     if lane not in LANES:
         raise InvalidRequest(f"lane: {lane!r} is none: choose {_one_of(LANES)}")
-    if not isinstance(model, str) or not is_model_name(model):
-        raise InvalidRequest(f"model: {model!r} is no model's name: lower-case letters, digits and dashes")
+    if not is_model_name(read_model(model)):
+        raise _no_model(model)
+
+
+def read_model(model: object) -> str:
+    """A model's name, whatever it is; raises InvalidRequest where it is no text."""
+    if not isinstance(model, str):
+        raise _no_model(model)
+    return plain(model)
 
 
 def check_address(id: object, timeout_s: object) -> None:
@@ -173,6 +180,10 @@ def refuse_unencodable(texts: Mapping[str, object], cause: UnicodeEncodeError) -
                 "replace it, for example by text.encode(errors='replace').decode()"
             ) from None
     raise InvalidRequest(f"a text that UTF-8 cannot write: {cause.reason}") from None
+
+
+def _no_model(model: object) -> InvalidRequest:
+    return InvalidRequest(f"model: {model!r} is no model's name: lower-case letters, digits and dashes")
 
 
 def _check_topic(place: str, topic: object) -> None:
