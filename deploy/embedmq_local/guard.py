@@ -27,9 +27,10 @@ def main(scratch: str, command: Sequence[str]) -> NoReturn:
     parent = os.getppid()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    guard = os.getpid()  # asked in the child, it would be another's once the guard is dead
     child = os.fork()
     if child == 0:
-        become(command, guard=os.getppid())
+        become(command, guard)
     own_group(child)
     os.write(1, f"{child}\n".encode())
     orphaned = threading.Event()

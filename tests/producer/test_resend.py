@@ -182,8 +182,8 @@ async def test_what_ended_meanwhile_is_left_alone(
     client: Callable[..., embedmq.Client], standin: StandIn, kill: Callable[[int], Awaitable[None]]
 ) -> None:
     """By its time limit, by being cancelled, by an answer that survived."""
-    async with client(resend_grace_s=1.0) as mq:
-        (late,), (off, answered, open_) = ask(mq, "late", timeout_s=0.5), ask(mq, "off", "answered", "open")
+    async with client(resend_grace_s=2.5) as mq:
+        (late,), (off, answered, open_) = ask(mq, "late", timeout_s=1.5), ask(mq, "off", "answered", "open")
         requests = {request["id"]: request for request in await standin.wait_for(4)}
         await kill(1)
         assert await mq.cancel("off") == "cancelled"

@@ -15,7 +15,7 @@ from embedmq_schemas.limits import KIB, MIB
 from tests.worker.conftest import StartWorker
 from tests.worker.world import MSGPACK, POLL_S, Running, eventually, new_id, packed
 
-OUTAGE_S = 30.0
+OUTAGE_S = 12.0
 """How long Redis is away at least: what is held has long reached its bound by then."""
 UNBOUND_OUTAGE_S = 5.0
 BOUND_BYTES = 8 * MIB
