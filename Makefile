@@ -34,9 +34,9 @@ environment:
 demo: $(STAMP)  ## real Kafka, real Redis, one worker: embed 2,000 docstrings and search them
 	@$(BIN)/embedmq demo
 
-# Two processes with a Kafka and a Redis each; the tests of one file run in one of them, in their order.
+# Three processes with a Kafka and a Redis each, for much of a test is waiting; those of one file run in one, in order.
 test: $(STAMP)  ## the whole suite, against real Kafka and real Redis
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # What is set in the environment or on make's command line (SEED=7) reaches these two as it is.
 faults: $(STAMP)  ## all of the fault suite: killed, cut and corrupted while requests are in flight (SEED=7 ROUNDS=3)

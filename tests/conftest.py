@@ -13,7 +13,7 @@ from embedmq_local.stack import Stack
 
 
 def pytest_configure() -> None:
-    """One core a process, for torch here and in every worker: there is another process of tests beside this one, and
+    """One core a process, for torch here and in every worker: there are other processes of tests beside this one, and
     threads that spin while they wait for one that has no core take longer than no threads at all. Ctrl-C reaches what
     tests start, also when a shell runs them in the background, where it is ignored and this is inherited.
     """
