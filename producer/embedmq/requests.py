@@ -95,12 +95,12 @@ def build_embed(
     if keep_s is not None:
         check_keep(keep_s)
     return Embed(
-        id=plain(id),
-        model=read_model(model),
+        id=id if type(id) is str else plain(id),
+        model=model if type(model) is str else read_model(model),
         items=wanted,
         outputs=None if outputs is DENSE or tuple(outputs) == DENSE else [plain(each) for each in outputs],
-        prompt_name=read_text("prompt_name", prompt_name),
-        prompt=read_text("prompt", prompt),
+        prompt_name=None if prompt_name is None else read_text("prompt_name", prompt_name),
+        prompt=None if prompt is None else read_text("prompt", prompt),
         dimensions=dimensions,
         dtype=None if dtype == "float32" else plain(dtype),
         normalize=normalize,
@@ -110,7 +110,7 @@ def build_embed(
         keep_s=keep_s,
         deadline_unix_ms=deadline(timeout_s),
         tenant=plain(tenant) if tenant else None,
-        revision=read_text("revision", revision),
+        revision=None if revision is None else read_text("revision", revision),
         meta=None if meta is None else {plain(key): plain(value) for key, value in meta.items()},
         item_ids=None if item_ids is None else [plain(each) for each in item_ids],
     )
