@@ -217,6 +217,7 @@ class Crew:
     async def _kill(self, worker: Worker, number: int, kind: str) -> None:
         await self.busy(worker)
         await asyncio.sleep(self._site.rng.uniform(0, 0.08))
+        await self.busy(worker)  # between two batches nothing would be shown
         strike = Strike(kind, self._site.open, hit=False)
         self.interruptions += 1
         figures = self._site.figures
