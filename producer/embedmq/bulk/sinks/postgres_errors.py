@@ -7,14 +7,13 @@ from typing import Final
 import psycopg
 
 from embedmq.bulk.errors import Away, BulkError, SinkRefused
+from embedmq.bulk.postgres import is_unreachable, words_of
 
 _PASSING: Final = ("08", "57", "40", "53", "55P03")
 """SQLSTATEs, or their classes, of what may be over when it is tried again: no connection, the server stops or starts, a
 deadlock, out of memory or connections, a lock that was not had."""
 _DISK_FULL: Final = "53100"
 _NO_RIGHTS: Final = "42501"
-_DENIALS: Final = ("authentication failed", "does not exist", "pg_hba.conf", "no password", "not permitted", "invalid")
-"""Words of libpq, which gives no SQLSTATE for what keeps it from connecting."""
 
 
 def explain(error: psycopg.Error | UnicodeError, where: str) -> BulkError:
@@ -22,13 +21,11 @@ def explain(error: psycopg.Error | UnicodeError, where: str) -> BulkError:
     if isinstance(error, UnicodeError):
         return SinkRefused(f"{where}: PostgreSQL keeps UTF-8 only: {error}")
     state = error.sqlstate
-    what = " ".join((error.diag.message_primary or str(error)).split())
+    what = words_of(error)
     if hint := error.diag.message_hint:
         what = f"{what} ({' '.join(hint.split())})"
     if state is None:
-        passing = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-        away = passing and not any(word in what for word in _DENIALS)
-        return Away(f"{where} is away: {what}") if away else SinkRefused(f"{where}: {what}")
+        return Away(f"{where} is away: {what}") if is_unreachable(error) else SinkRefused(f"{where}: {what}")
     if state == _DISK_FULL:
         return SinkRefused(f"{where}: {what}: make room on the server, then run the same command")
     if state.startswith(_PASSING):

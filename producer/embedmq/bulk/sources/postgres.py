@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 
 from embedmq.bulk.errors import Away, BulkError, SourceRefused
 from embedmq.bulk.ports import Repeats
+from embedmq.bulk.postgres import is_unreachable, words_of
 from embedmq.bulk.rows import MAX_BLOCK_ROWS, Block, Columns, Flaw, Position, Row
 from embedmq.bulk.sources.blocks import Pile
 from embedmq.bulk.sources.fields import MAX_ROW_BYTES, read_row
@@ -26,8 +27,6 @@ COUNT_TIMEOUT_MS: Final = 10_000
 _PASSING: Final = ("08", "40", "53", "57", "25P", "55P03")
 """SQLSTATEs, or their classes, that a later attempt may not meet: no connection, conflict, no room, server going or
 coming, a transaction that was ended for being idle, a lock."""
-_REFUSING: Final = ("authentication failed", "does not exist", "pg_hba.conf", "no password", "not permitted", "invalid")
-"""Words of libpq, which has no SQLSTATE for what keeps it from connecting."""
 
 
 class PostgresSource:
@@ -152,10 +151,6 @@ def _explain(error: psycopg.Error | UnicodeError, where: str) -> BulkError:
     """Away when it may work later with nothing changed, else SourceRefused; in one line, without any password."""
     if isinstance(error, UnicodeError):
         return SourceRefused(f"{where} holds text that is not UTF-8 ({error}): select it by ?query= and convert it")
-    what = " ".join((error.diag.message_primary or str(error)).split())
-    if error.sqlstate is None:
-        passing = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-        away = passing and not any(word in what for word in _REFUSING)
-    else:
-        away = error.sqlstate.startswith(_PASSING)
+    away = is_unreachable(error) if error.sqlstate is None else error.sqlstate.startswith(_PASSING)
+    what = words_of(error)
     return Away(f"{where} is away: {what}") if away else SourceRefused(f"{where}: {what}")
