@@ -66,7 +66,7 @@ class Started:
         """Connect; raises Unavailable."""
         if self._session is not None:
             raise RuntimeError("this client is started already: use one `async with` at a time")
-        session = Session(self.setup)
+        session = self._new_session()
         self._pid = os.getpid()
         await session.start()
         self._session = session
@@ -77,6 +77,9 @@ class Started:
     ) -> None:
         session, self._session = self._started(), None
         await session.stop()
+
+    def _new_session(self) -> Session:
+        return Session(self.setup)
 
     def _started(self) -> Session:
         """The session, where it may be used: RuntimeError says what to do elsewhere."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Self, Unpack
@@ -59,15 +58,9 @@ class FakeClient(Scripted, Client):
         super()._prepare(setup)
         self.fleet = FakeFleet()
 
-    async def __aenter__(self) -> Self:
-        """Start; nothing is connected to."""
-        if self._session is not None:
-            raise RuntimeError("this client is started already: use one `async with` at a time")
-        session = FakeSession(self.setup, self.fleet)
-        self._pid = os.getpid()
-        await session.start()
-        self._session = session
-        return self
+    def _new_session(self) -> FakeSession:
+        """Nothing is connected to."""
+        return FakeSession(self.setup, self.fleet)
 
     async def wait_held(self, count: int = 1, timeout_s: float = HELD_TIMEOUT_S) -> list[Request]:
         """Wait until `count` requests are held, as those of calls that run beside the test; raises TimeoutError."""
