@@ -50,8 +50,6 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     revision: str = ""
     failed_bytes: int = 0
     limit: int | None = None
-    started_unix_s: float = 0.0
-    """When the run began of which this is; a run that goes on keeps it."""
 
 
 _READ = msgspec.json.Decoder(Checkpoint)

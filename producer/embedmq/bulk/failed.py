@@ -16,6 +16,7 @@ from embedmq.bulk.rows import Columns, Flaw, Scalar
 ERROR = "error"
 """The field that says why; the others are called as in the source, so the file can be the source of another job."""
 
+ENDING = ".failed.jsonl"
 FIRST_LINE_BYTES = 16 * 1024 * 1024
 
 
@@ -91,6 +92,11 @@ class FailedRows:
     def _refused(self, error: OSError) -> CheckpointRefused:
         message = f"{self.path}, where failed rows go, cannot be written: {error.strerror}"
         return CheckpointRefused(f"{message}: make room, or name another file with --failed")
+
+
+def path_for(job: str) -> Path:
+    """Where the failed rows of a job go that was told no other place: where the command runs."""
+    return Path(f"{job}{ENDING}")
 
 
 def _writable(value: Scalar) -> Scalar:

@@ -82,6 +82,7 @@ class Reindex:
     """What the next commit keeps."""
     failed: FailedRows = field(init=False)
     intake: Intake = field(init=False)
+    _settings: bytes = b""
     _asked: int = 0
     _heard_s: float = 0.0
     _committed_s: float = 0.0
@@ -91,6 +92,7 @@ class Reindex:
     def __post_init__(self) -> None:
         self.failed = FailedRows(self.order.failed, self.order.columns)
         self.intake = Intake(self.writing, self.sink)
+        self._settings = self.order.settings(self.shape.revision)
 
     async def run(self, *, restart: bool) -> State:
         """Returns `done`, or `limited`. Raises BulkError; what was committed stays.
@@ -122,7 +124,6 @@ class Reindex:
             definition=order.definition(),
             revision=self.shape.revision,
             limit=order.limit,
-            started_unix_s=time.time(),
         )
         kept = await self.writing.call(self.sink.load)
         last = None if kept is None else decode(kept)
@@ -204,7 +205,7 @@ class Reindex:
         known: Mapping[str, bytes | None] = {}
         if self.order.mode != "all" and rows:
             known = await self.writing.call(self.sink.hashes, [row.id for row, _ in rows])
-        return select(rows, self.order.mode, known, self.order.settings(self.shape.revision), self.max_text_bytes)
+        return select(rows, self.order.mode, known, self._settings, self.max_text_bytes)
 
     async def _admit(
         self, chosen: Sequence[Chosen], room: asyncio.Semaphore, rate: Rate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from embedmq.bulk.failed import path_for
 from embedmq.bulk.status import JobStatus
 from embedmq.cli.dead_rows import shown
 
@@ -73,7 +74,7 @@ def advice(status: JobStatus) -> str:
         case "waiting":
             return "it goes on by itself when what it waits for is back"
         case "done" if status.rows_failed:
-            return f"the failed rows are in {clean(status.name)}.failed.jsonl, which can be a --source"
+            return f"the failed rows are in {clean(str(path_for(status.name)))}, which can be a --source"
         case "done":
             return "nothing: it is done"
         case "failed" | "cancelled" | "interrupted":

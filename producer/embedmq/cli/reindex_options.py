@@ -10,6 +10,7 @@ from typing import TypedDict, TypeVar
 import click
 
 from embedmq.bulk.checkpoint import Mode
+from embedmq.bulk.failed import path_for
 from embedmq.bulk.order import OnFlaw, Order, name_for
 from embedmq.bulk.rows import MAX_BLOCK_ROWS, BulkDtype, Columns
 from embedmq.errors import InvalidRequest
@@ -133,7 +134,7 @@ def order_of(ordered: Ordered) -> Order:
             on_error=ordered["on_error"],
             max_failures=inf if max_failures is None else max_failures,
             rows_per_s=inf if rate is None else rate,
-            failed=ordered["failed"] or Path(f"{name}.failed.jsonl"),
+            failed=ordered["failed"] or path_for(name),
             rows_per_request=ordered["batch"],
             rows_in_flight=ordered["in_flight"],
             commit_rows=ordered["commit_rows"],

@@ -14,11 +14,10 @@ from typing import Final
 from msgspec import Struct
 
 from embedmq.bulk.errors import SourceRefused
+from embedmq.bulk.failed import ENDING
+from embedmq.bulk.sinks.folder.manifest import MANIFEST
 
 RESTART: Final = "Put it back as it was, or begin anew with --restart"
-
-FAILED: Final = ".failed.jsonl"
-MANIFEST: Final = "_embedmq.json"
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -108,7 +107,7 @@ def _parts(path: Path, endings: Collection[str]) -> Iterator[Path]:
 
 def _is_written(part: Path, asked: Path) -> bool:
     """Whether a job wrote a file that was not asked for as such: failed rows, or a part of a sink's folder."""
-    if part.name.endswith(FAILED) and not asked.name.endswith(FAILED):
+    if part.name.endswith(ENDING) and not asked.name.endswith(ENDING):
         return True
     return part.parent not in (asked, asked.parent) and Path(part.parent, MANIFEST).exists()
 
