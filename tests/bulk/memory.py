@@ -12,6 +12,15 @@ from embedmq_schemas.vectors import Array
 ROWS_PER_BLOCK = 32
 
 
+def found(blocks: Sequence[Block]) -> list[Row | Flaw]:
+    """What is in blocks, each block's rows before its flaws."""
+    every: list[Row | Flaw] = []
+    for block in blocks:
+        every += [*block.rows]
+        every += [*block.flaws]
+    return every
+
+
 class Shelf:
     """Rows in a list. An entry that is a text is a flaw of that reason."""
 

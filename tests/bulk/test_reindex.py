@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from embedmq.bulk.rows import Columns, Shape, Vectors
 from embedmq_local.stack import Stack
 
 from tests.bulk.memory import ROWS_PER_BLOCK, Drawer, Shelf
+from tests.serving import serving
 
 SHAPE = Shape(dimensions=8, model="null")
 DOCS: list[tuple[str, str] | str] = [(f"doc-{i}", f"text {i}") for i in range(300)]
@@ -32,13 +32,8 @@ DOCS: list[tuple[str, str] | str] = [(f"doc-{i}", f"text {i}") for i in range(30
 @pytest.fixture(scope="module")
 def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The prefix under which a worker serves `null`."""
-    prefix = f"t{uuid.uuid4().hex[:10]}"
-    config = Path(tmp_path_factory.mktemp("bulk"), "worker.toml")
-    config.write_text(f'prefix = "{prefix}"\n[models.null]\ncheckpoint = "null:8"\n')
-    worker = stack.start_worker(config)
-    worker.wait_ready()
-    yield prefix
-    worker.stop()
+    with serving(stack, tmp_path_factory.mktemp("bulk"), '[models.null]\ncheckpoint = "null:8"\n') as prefix:
+        yield prefix
 
 
 @pytest_asyncio.fixture

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ import pyarrow.parquet
 import pytest
 from embedmq.cli.root import run
 from embedmq_local.stack import Stack
+
+from tests.serving import serving
 
 ROWS = 4_000
 SEED = int(os.environ.get("SEED", random.randrange(10**6)))
@@ -29,15 +30,9 @@ Command = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture(scope="module")
 def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The prefix under which a worker serves `null`, which takes a moment for a batch."""
-    prefix = f"t{uuid.uuid4().hex[:10]}"
-    config = Path(tmp_path_factory.mktemp("bulk"), "worker.toml")
-    config.write_text(
-        f'prefix = "{prefix}"\n[worker]\nmax_batch_items = 64\n[models.null]\ncheckpoint = "null:8?batch_ms=10"\n'
-    )
-    worker = stack.start_worker(config)
-    worker.wait_ready()
-    yield prefix
-    worker.stop()
+    config = '[worker]\nmax_batch_items = 64\n[models.null]\ncheckpoint = "null:8?batch_ms=10"\n'
+    with serving(stack, tmp_path_factory.mktemp("bulk"), config) as prefix:
+        yield prefix
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +11,15 @@ from embedmq.bulk.errors import SinkRefused
 from embedmq.bulk.ports import Sink
 from embedmq.bulk.rows import Columns, Shape, Vectors
 
-from docs.pages.source import ROOT
+from tests.bulk.page import install
 
-PAGE = (ROOT / "docs" / "adapters.md").read_text().split("\n## A sink of your own\n", 1)[1].split("\n## ", 1)[0]
 SHAPE = Shape(dimensions=3)
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with the page's sink and entry point."""
-    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    (point,) = re.findall(r'^(sqlite) = "(\w+:\w+)"$', PAGE, re.MULTILINE)
-    (tmp_path / "team_sinks.py").write_text(code)
-    info = tmp_path / "team_sinks-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: team-sinks\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[embedmq.sinks]\n{point[0]} = {point[1]}\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    install("A sink of your own", "embedmq.sinks", tmp_path, monkeypatch)
     return tmp_path
 
 

@@ -31,6 +31,8 @@ from embedmq.bulk.sources.parquet import ParquetSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.bulk.memory import found
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(["a,b", 'say "ja"', "a\r\nb"])
 TABLES = st.lists(st.tuples(st.integers(), TEXTS), max_size=9)
 
@@ -76,14 +78,6 @@ def read(uri: object, after: Position | None = None, **columns: object) -> list[
         return list(source.read(after))
     finally:
         source.close()
-
-
-def found(blocks: Sequence[Block]) -> list[Row | Flaw]:
-    every: list[Row | Flaw] = []
-    for block in blocks:
-        every += [*block.rows]
-        every += [*block.flaws]
-    return every
 
 
 def rows(blocks: Sequence[Block]) -> list[tuple[str, str]]:

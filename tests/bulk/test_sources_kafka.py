@@ -15,6 +15,7 @@ from embedmq.bulk.rows import Block, Columns, Flaw, Position, Row
 from embedmq.bulk.sources.kafka import KafkaSource
 from embedmq_local.stack import Stack
 
+from tests.bulk.memory import found
 from tests.worker.test_unreadable import send_with_a_header_name_that_is_no_utf8
 
 Sent = tuple[int, bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
@@ -63,14 +64,6 @@ def read(uri: str, after: Position | None = None, **columns: object) -> list[Blo
         return list(source.read(after))
     finally:
         source.close()
-
-
-def found(blocks: Sequence[Block]) -> list[Row | Flaw]:
-    every: list[Row | Flaw] = []
-    for block in blocks:
-        every += [*block.rows]
-        every += [*block.flaws]
-    return every
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -11,22 +10,13 @@ from embedmq.bulk.errors import SourceRefused
 from embedmq.bulk.ports import Source
 from embedmq.bulk.rows import Columns, Row
 
-from docs.pages.source import ROOT
-
-PAGE = (ROOT / "docs" / "adapters.md").read_text().split("\n## A source of your own\n", 1)[1].split("\n## ", 1)[0]
+from tests.bulk.page import install
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with the page's source and entry point."""
-    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    (point,) = re.findall(r'^(mbox) = "(\w+:\w+)"$', PAGE, re.MULTILINE)
-    (tmp_path / "team_sources.py").write_text(code)
-    info = tmp_path / "team_sources-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: team-sources\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[embedmq.sources]\n{point[0]} = {point[1]}\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    install("A source of your own", "embedmq.sources", tmp_path, monkeypatch)
     return tmp_path
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import embedmq
 import pytest
 import pytest_asyncio
 from embedmq_local.stack import Stack
+
+from tests.serving import serving
 
 MODELS = """
 [models.null]
@@ -27,13 +27,8 @@ shared = true
 @pytest.fixture(scope="module")
 def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The prefix under which a worker serves `null`, `slow` and, on the shared topics, `tail`."""
-    prefix = f"t{uuid.uuid4().hex[:10]}"
-    config = Path(tmp_path_factory.mktemp("together"), "worker.toml")
-    config.write_text(f'prefix = "{prefix}"\n{MODELS}')
-    worker = stack.start_worker(config)
-    worker.wait_ready()
-    yield prefix
-    worker.stop()
+    with serving(stack, tmp_path_factory.mktemp("together"), MODELS) as prefix:
+        yield prefix
 
 
 @pytest_asyncio.fixture
