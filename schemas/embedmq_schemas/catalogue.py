@@ -29,6 +29,16 @@ class ModelEntry(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
+class LaneLag(Struct, frozen=True, kw_only=True):
+    """What waits for one model in the partitions that one worker reads: the sum over workers is the fleet's."""
+
+    records: int = 0
+    tokens: int = 0
+    """An estimate: records by the mean tokens of late."""
+    oldest_s: float = 0.0
+    """Age of the oldest record that has no outcome yet, in seconds."""
+
+
 class ModelStatus(Struct, frozen=True, kw_only=True):
     """One model on one worker; `wait_s` estimates, by lane, how long a request sent now would wait."""
 
@@ -52,6 +62,23 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     """… and why it cannot be now."""
     thrashing: bool = False
     """Whether it is loaded and evicted so often that the memory budget is too small for what is asked."""
+    served: bool = True
+    """Whether its topics are read here; a model that is allowed and not served waits to be asked for."""
+    entry: str = ""
+    """The entry of the configuration whose checkpoint answers under this name, where it is not the name's own."""
+    revision: str = ""
+    """Of what is in memory, or was last."""
+    paused: bool = False
+    """Whether the guard keeps it from being run, since it fails."""
+    lag: dict[str, LaneLag] = msgspec.field(default_factory=dict[str, LaneLag])
+    """By lane; a model on the shared topics has a share of what waits there only by what was read of late."""
+    items_per_s: float = 0.0
+    """Items answered a second, over the last minute, as the three that follow."""
+    tokens_per_s: float = 0.0
+    failed_per_s: float = 0.0
+    """Items and requests that failed."""
+    batch_fill: float | None = None
+    """Tokens of its batches by what they might have held; null without batches."""
 
 
 class WorkerStatus(Struct, frozen=True, kw_only=True):
@@ -62,6 +89,22 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
     started_unix_ms: int = 0
     device: str = ""
     models: dict[str, ModelStatus] = msgspec.field(default_factory=dict[str, ModelStatus])
+    version: str = ""
+    """Of EmbedMQ."""
+    partitions: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    """How many it reads, by consumer group: `interactive`, `bulk`, `retry`."""
+    busy: float | None = None
+    """Part of the last minute in which the device computed; null before the first."""
+    memory_bytes: int = 0
+    """Taken by models."""
+    memory_budget_bytes: int = 0
+    in_flight_items: int = 0
+    in_flight_bytes: int = 0
+    max_in_flight_bytes: int = 0
+    control_offset: int = -1
+    """The last record of the control topic that was heeded; -1 before the first."""
+    refused: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    """Models whose last order was not followed here, and why."""
 
 
 class _LimitsRead(Limits, frozen=True, forbid_unknown_fields=False):

@@ -72,6 +72,11 @@ class Names:
         """The topic of dead letters."""
         return f"{self.prefix}.dead"
 
+    @property
+    def control(self) -> str:
+        """The compacted topic that says which models are served and pinned; its record key is the model."""
+        return f"{self.prefix}.control"
+
     def retry(self, delay_s: int) -> str:
         """The topic of requests that are tried again after one fixed delay: `<prefix>.retry.10s`, `….5m`."""
         return f"{self.prefix}.retry.{spell(delay_s)}"

@@ -82,7 +82,9 @@ class Scored(Struct, frozen=True, kw_only=True, tag_field="type", tag="scored"):
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag_field="type", tag="failed"):
-    """The whole request failed; `fits` (with `too_large`) is the number of items that would have been accepted."""
+    """The whole request failed; `fits` (with `too_large`) is the number of items that would have been accepted;
+    `retry_after_s` (with `quota_exceeded`) the seconds after which the tenant's quota would take it.
+    """
 
     id: str
     model: str = ""
@@ -93,6 +95,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag_field="type", tag="failed"):
     meta: dict[str, str] | None = None
     item_ids: list[str] | None = None
     fits: int | None = None
+    retry_after_s: float | None = None
 
 
 Result = Embedded | Scored | Failed

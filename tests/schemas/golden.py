@@ -30,10 +30,12 @@ from embedmq_schemas import (
     TopicReply,
     WorkerStatus,
 )
+from embedmq_schemas.catalogue import LaneLag
+from embedmq_schemas.control import Order
 from embedmq_schemas.stub import Stub
 
 ALL: Final = Path(__file__).parent / "golden"
-NEWEST: Final = ALL / "v2"
+NEWEST: Final = ALL / "v3"
 HEX_BYTES_A_LINE: Final = 32
 
 _TIMING = Timing(1.5, 0.25, 8.0)
@@ -148,12 +150,13 @@ RESULTS: Final[Mapping[str, Embedded | Scored | Failed]] = {
         fits=2048,
     ),
     "failed-minimal": Failed(id="id-10"),
+    "failed-quota": Failed(id="id-11", code="quota_exceeded", retryable=True, retry_after_s=12.5),
 }
 
 ENTRY: Final = ("embedded-dense", "scored", "failed")
 """The results in the sample of a reply stream's entry."""
 
-STATUS: Final[Mapping[str, ModelEntry | WorkerStatus | Stub]] = {
+STATUS: Final[Mapping[str, ModelEntry | WorkerStatus | Stub | Order]] = {
     "stub": Stub(submitted_unix_ms=1_767_225_600_000, keep_s=3600, deadline_unix_ms=1_767_225_660_000),
     "model-entry": ModelEntry(
         name="minilm",
@@ -193,6 +196,34 @@ STATUS: Final[Mapping[str, ModelEntry | WorkerStatus | Stub]] = {
             )
         },
     ),
+    "worker-status-fleet": WorkerStatus(
+        id="w-3",
+        models={
+            "minilm": ModelStatus(
+                state="resident",
+                served=False,
+                entry="minilm-next",
+                revision="abc123",
+                paused=True,
+                lag={"bulk": LaneLag(records=120, tokens=9_600, oldest_s=41.5)},
+                items_per_s=88.5,
+                tokens_per_s=7_080.0,
+                failed_per_s=0.25,
+                batch_fill=0.75,
+            )
+        },
+        version="0.1.0",
+        partitions={"interactive": 8, "bulk": 8, "retry": 2},
+        busy=0.5,
+        memory_bytes=90_000_000,
+        memory_budget_bytes=8_000_000_000,
+        in_flight_items=64,
+        in_flight_bytes=65_536,
+        max_in_flight_bytes=268_435_456,
+        control_offset=7,
+        refused={"ranker": "no entry of [models] here"},
+    ),
+    "order": Order(served=True, pinned=False, entry="minilm-next", by="ops@laptop", issued_unix_ms=1_767_225_600_000),
 }
 
 

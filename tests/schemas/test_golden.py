@@ -26,6 +26,7 @@ from embedmq_schemas import (
     split_results,
 )
 from embedmq_schemas.catalogue import decode_model, decode_worker, encode
+from embedmq_schemas.control import Order, decode_order, encode_order
 from embedmq_schemas.stub import Stub, decode_stub, encode_stub
 
 from tests.schemas import golden
@@ -50,6 +51,8 @@ def decode(path: Path) -> object:
             return decode_worker(value)
         case Stub():
             return decode_stub(value)
+        case Order():
+            return decode_order(value)
         case None:
             return split_results(value)
         case _:
@@ -84,10 +87,17 @@ def test_an_entry_of_a_reply_stream_is_written_as_these_bytes() -> None:
 
 
 @pytest.mark.parametrize("name", golden.STATUS)
-def test_the_catalogue_and_stubs_are_written_as_these_bytes(name: str) -> None:
+def test_the_catalogue_stubs_and_orders_are_written_as_these_bytes(name: str) -> None:
     """What lies in Redis for programs of other versions."""
     status = golden.STATUS[name]
-    assert (encode_stub(status) if isinstance(status, Stub) else encode(status)) == newest(f"{name}.json")
+    match status:
+        case Stub():
+            written = encode_stub(status)
+        case Order():
+            written = encode_order(status)
+        case _:
+            written = encode(status)
+    assert written == newest(f"{name}.json")
 
 
 def test_every_sample_has_its_file_and_every_file_its_sample() -> None:
