@@ -59,7 +59,7 @@ def worker(stack: Stack, own_redis: RedisServer, tmp_path_factory: pytest.TempPa
     """A worker with a cache."""
     folder, prefix = tmp_path_factory.mktemp("cached"), f"t{uuid.uuid4().hex[:10]}"
     running = start(stack, folder, prefix, MODELS, CACHE, {"EMBEDMQ_REDIS": own_redis.url})
-    running.process.wait_ready(30)
+    running.process.wait_ready()
     yield running
     kill(running.process)
 

@@ -38,7 +38,7 @@ def start_worker(stack: Stack, tmp_path: Path, prefix: str) -> Iterator[StartWor
     def run(models: str) -> Running:
         running = start(stack, tmp_path, prefix, models.replace("{folder}", str(tmp_path)), SOON)
         started.append(running)
-        running.process.wait_ready(30)
+        running.process.wait_ready()
         return running
 
     yield run

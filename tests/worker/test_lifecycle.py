@@ -150,21 +150,18 @@ async def test_a_stop_with_nothing_to_do_is_quick(start_worker: StartWorker) -> 
 
 async def test_a_backlog_for_a_model_that_loads_holds_up_no_other(world: World, start_worker: StartWorker) -> None:
     """However much lies in Kafka for it: what there is no room for stays there, and is computed later."""
-    models = NULL + '[models.late]\ncheckpoint = "null:8?load_ms=5000"\n'
+    models = NULL + '[models.late]\ncheckpoint = "null:8?load_ms=1"\n'
     worker = start_worker(models)
     assert worker.process.stop() == 0
     ids = [new_id() for _ in range(40)]
     backlog = [packed({"id": id, "items": ["x"] * 1_000}) for id in ids]
     await world.produce_all(worker.topic("late", "bulk"), backlog)
-    worker = start_worker(models, "[worker]\nmax_in_flight_items = 10_000\n")
-
-    async def loading() -> bool | None:
-        return bool(worker.events("waiting_for_model", model="late")) or None
-
-    await eventually(loading, "the backlog waits for its model")
-    for _ in range(3):
-        await world.ask(worker, "null", {"items": ["x"]}, lane="bulk")
-    assert not worker.events("model_loaded", model="late")
+    with worker.hold.on("load") as held:
+        worker = start_worker(models, "[worker]\nmax_in_flight_items = 10_000\n")
+        await until(held, "the backlog waits for its model")
+        for _ in range(3):
+            await world.ask(worker, "null", {"items": ["x"]}, lane="bulk")
+        assert not worker.events("model_loaded", model="late")
     for id in ids:
         await world.kept_bytes(worker, id)
 

@@ -29,7 +29,7 @@ from tests.worker.world import JSON, Running, World, as_json, eventually, new_id
 NULL = '[models.null]\ncheckpoint = "null:8"\npinned = true\n'
 LAZY = """
 [models.lazy]
-checkpoint = "null:8?load_ms=8000"
+checkpoint = "null:8?load_ms=1"
 shared = true
 
 [models.tail]
@@ -41,7 +41,7 @@ QUICK = "[kafka]\nheartbeat_interval_ms = 200\nmetadata_max_age_ms = 1000\n"
 
 SLOW = """
 [models.slow]
-checkpoint = "null:8?batch_ms=4000"
+checkpoint = "null:8?batch_ms=1"
 pinned = true
 """
 
@@ -220,21 +220,22 @@ async def test_what_a_rebalance_hands_out_again_is_not_computed_again(world: Wor
     joins and leaves. They are read again, and skipped; only the one that was not computed is begun anew."""
     worker = start_worker(LAZY, QUICK)
     topic, head, others = worker.topic("shared"), new_id(), [new_id() for _ in range(20)]
-    await world.produce(topic, as_json({"id": head, "items": ["x"]}), JSON, key=b"lazy", partition=0)
-    for id in others:
-        await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, key=b"tail", partition=0)
-    for id in others:
-        await world.kept(worker, id)
-    async with another_member(worker, world):
-        await until(lambda: worker.metric("records_repeated_total", fate="skipped") == 20, "all of them skipped")
-    assert (await world.kept(worker, head, 30))["type"] == "embedded"
+    with worker.hold.on("load"):
+        await world.produce(topic, as_json({"id": head, "items": ["x"]}), JSON, key=b"lazy", partition=0)
+        for id in others:
+            await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, key=b"tail", partition=0)
+        for id in others:
+            await world.kept(worker, id)
+        async with another_member(worker, world):
+            await until(lambda: worker.metric("records_repeated_total", fate="skipped") == 20, "all of them skipped")
+        await until(lambda: worker.metric("records_repeated_total", fate="again") >= 1, "the first begun anew")
+    assert (await world.kept(worker, head))["type"] == "embedded"
 
     async def committed() -> bool | None:
         return (await world.committed(f"{worker.prefix}.interactive", topic)).get(0) == 21 or None
 
     await eventually(committed, "the commit of all")
     assert worker.metric("items_total", model="tail") == 20
-    assert worker.metric("records_repeated_total", fate="again") >= 1
 
 
 async def test_a_batch_that_outlives_its_assignment_is_delivered_all_the_same(
@@ -243,10 +244,11 @@ async def test_a_batch_that_outlives_its_assignment_is_delivered_all_the_same(
     """The revoke does not wait for the device; the record is read again meanwhile, and its first outcome counts."""
     worker, id = start_worker(SLOW, QUICK), new_id()
     topic, group = worker.topic("slow"), f"{worker.prefix}.interactive"
-    await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, partition=0)
-    await until(lambda: worker.metric("in_flight_items") == 1, "the request on its way")
-    async with another_member(worker, world):
-        await until(lambda: worker.metric("records_repeated_total", fate="again") == 1, "the record read again")
+    with worker.hold.on("batch") as held:
+        await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, partition=0)
+        await until(held, "the request on the device")
+        async with another_member(worker, world):
+            await until(lambda: worker.metric("records_repeated_total", fate="again") == 1, "the record read again")
     assert (await world.kept(worker, id))["type"] == "embedded"
 
     async def committed() -> bool | None:
