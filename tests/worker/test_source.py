@@ -99,7 +99,7 @@ async def make_source(stack: Stack, prefix: str, metrics: Metrics) -> AsyncItera
         source = Source(reader, f"{prefix}.{reader}", [topic], found, "w", metrics, nothing_is_revoked)
         made.append(source)
         await source.start()
-        await asyncio.wait_for(source.joined.wait(), 20)
+        await asyncio.wait_for(source.joined.wait(), 60)
         return source
 
     yield make
@@ -190,12 +190,12 @@ async def test_a_topic_that_is_deleted_and_created_again_is_read_from_its_start(
         for id in ids:
             await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, partition=0)
         for id in ids:
-            assert (await world.kept(worker, id, 30))["type"] == "embedded"
+            assert (await world.kept(worker, id))["type"] == "embedded"
 
         async def committed() -> bool | None:
             return (await world.committed(f"{worker.prefix}.interactive", topic)).get(0) == count or None
 
-        await eventually(committed, f"a commit of {count}", 30)
+        await eventually(committed, f"a commit of {count}")
 
     await answered(9)
     await admin.delete_topics([topic])
@@ -298,7 +298,7 @@ async def test_what_retention_removes_while_it_reads_is_counted_and_gaps_of_tran
     for _ in range(20):
         await world.produce(topic, b"x" * 100_000, partition=0)
     source = await make_source(topic)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         reading = source.read()
         offsets: list[int] = []
         while 6 not in offsets:
@@ -325,24 +325,25 @@ async def test_a_deferred_record_comes_again_when_it_is_due_and_holds_up_only_it
     world: World, make_source: MakeSource
 ) -> None:
     """Never early; its neighbours on other partitions are read meanwhile, and what is behind it comes behind it."""
-    topic = await world.create(new_id(), 2)
-    for partition in (0, 0, 1):
+    topic = await world.create(new_id(), 3)
+    for partition in (0, 0, 1, 2):
         await world.produce(topic, b"x", partition=partition)
-    source, wait_s = await make_source(topic, "retry"), 1.5
+    source, wait_s = await make_source(topic, "retry"), 1.0
     async with Reading(source) as reading:
-        await until(lambda: len(reading.offsets(0)) == 2 and len(reading.offsets(1)) == 1, "the records")
-        progress = next(progress for progress, record in reading.reads if record.partition == 0)
+        await until(lambda: len(reading.reads) == 4, "the records")
+        progress, later = (next(p for p, record in reading.reads if record.partition == n) for n in (0, 2))
+        source.defer(later, 0, 3_600.0)
         deferred_s = time.monotonic()
         source.defer(progress, 0, wait_s)
         assert progress.held
         assert not progress.is_due(0)
         await world.produce(topic, b"y", partition=1)
         await until(lambda: len(reading.offsets(1)) == 2, "the neighbour")
-        assert reading.offsets(0) == [0, 1]
         await until(lambda: reading.offsets(0) == [0, 1, 0, 1], "the deferred one, and the one behind it")
         assert time.monotonic() - deferred_s >= wait_s
         assert progress.is_due(0)
         assert not progress.held
+        assert (reading.offsets(2), later.held) == ([0], True)
 
 
 async def test_a_partition_that_is_let_go_is_read_at_once(world: World, make_source: MakeSource) -> None:
@@ -396,16 +397,15 @@ def own_stack() -> Iterator[Stack]:
         yield stack
 
 
-async def test_a_revoke_returns_within_two_seconds_though_kafka_says_nothing(
-    own_stack: Stack, make_source: MakeSource
-) -> None:
-    """The whole group waits for it. What could not be committed is read again by whoever is next."""
+async def test_a_revoke_does_not_wait_for_a_kafka_that_says_nothing(own_stack: Stack, make_source: MakeSource) -> None:
+    """The whole group waits for it: it returns long before a request to Kafka would be given up. What could not be
+    committed is read again by whoever is next."""
     (broker,) = own_stack.brokers
     async with World(own_stack.kafka, own_stack.redis) as world:
         topic = await world.create(new_id())
         await world.produce(topic, b"x", partition=0)
         source = await make_source(topic, kafka=own_stack.kafka)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             reading = source.read()
             reads = await anext(reading)
             await reading.aclose()
@@ -416,7 +416,7 @@ async def test_a_revoke_returns_within_two_seconds_though_kafka_says_nothing(
         try:
             started_s = time.monotonic()
             await source.revoked({TopicPartition(topic, 0)})
-            assert time.monotonic() - started_s < 2
+            assert time.monotonic() - started_s < 10
             assert progress.revoked
         finally:
             broker.process.signal(signal.SIGCONT)
