@@ -22,6 +22,7 @@ from embedmq_worker.config import Model
 from embedmq_worker.engine import null
 from embedmq_worker.engine.seam import Done, Slice
 
+AHEAD = "HELD_AHEAD_S"
 LOOK_S = 0.005
 
 What = Literal["batch", "load"]
@@ -89,7 +90,7 @@ def set_clock(ahead_s: float) -> None:
 
 
 if __name__ == "__main__":
-    set_clock(float(os.environ.get("HELD_AHEAD_S", "0")))
+    set_clock(float(os.environ.get(AHEAD, "0")))
     setattr(assemble, "load", load)  # noqa: B010  # both type checkers refuse the plain form
     sys.argv[1:1] = ["worker"]
     main()

@@ -13,11 +13,10 @@ from embedmq_local.stack import Stack
 from embedmq_schemas.limits import KIB, MIB
 
 from tests.worker.conftest import StartWorker
-from tests.worker.world import MSGPACK, POLL_S, Running, eventually, new_id, packed
+from tests.worker.world import MSGPACK, POLL_S, Running, eventually, new_id, packed, until
 
-OUTAGE_S = 12.0
-"""How long Redis is away at least: what is held has long reached its bound by then."""
-UNBOUND_OUTAGE_S = 5.0
+SETTLED_S = 3.0
+"""How long Redis stays away when all has been sent and the worker holds what it will hold."""
 BOUND_BYTES = 8 * MIB
 UNBOUND_BYTES = 4096 * MIB
 
@@ -32,6 +31,8 @@ FETCH_BYTES = max(256 * KIB, BATCH_BYTES) * PARTITIONS * len(LANES)
 
 SMALL_RECORDS, LARGE_RECORDS = 8_000, 24
 """In each lane."""
+WARM_RECORDS = 2 * SMALL_RECORDS // LARGE_RECORDS
+"""In each lane before anything is measured: two of each of the large ones are among them."""
 
 
 @dataclass
@@ -42,17 +43,17 @@ class Observed:
     resident: int
 
 
-async def backlog(kafka: str, worker: Running, client: str) -> int:
+async def backlog(kafka: str, worker: Running, records: int) -> int:
     """Fill both lanes with records of 1 KB, of the largest size allowed, and of 1 KB with headers of that size,
     compressed; returns how many."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka, compression_type="gzip", max_request_size=2 * MIB)
     await producer.start()
-    request = {"reply": {"type": "stream", "client": client}}
+    request = {"reply": {"type": "stream", "client": new_id()}}
     overhead = len(packed({**request, "id": new_id(), "items": [""]})) + 4
     sent = []
     try:
         for lane in LANES:
-            for n in range(SMALL_RECORDS + LARGE_RECORDS):
+            for n in range(records):
                 kind = n % (SMALL_RECORDS // LARGE_RECORDS)
                 text = "word " * ((LARGEST_BYTES if kind == 0 else KIB) // 5 - overhead // 5 - 1)
                 value = packed({**request, "id": new_id(), "items": [text]})
@@ -74,26 +75,29 @@ async def observe(worker: Running, answered: asyncio.Event) -> int:
     return most
 
 
-async def outage(stack: Stack, redis: RedisServer, worker: Running, outage_s: float) -> Observed:
-    """Let a backlog arrive while Redis is away, bring Redis back, and wait until all of it is answered."""
-    redis.stop()
-    passed = asyncio.ensure_future(asyncio.sleep(outage_s))
-    ended = asyncio.Event()
-    observing = asyncio.ensure_future(observe(worker, ended))
-    total = await backlog(stack.kafka, worker, new_id())
-    await passed
-    redis.start()
+async def outage(stack: Stack, redis: RedisServer, worker: Running, held_bytes: int) -> Observed:
+    """Let a backlog arrive while Redis is away, until so many bytes are held; bring Redis back, and wait until all of
+    it is answered."""
+    total = await backlog(stack.kafka, worker, WARM_RECORDS)  # what each lane needs once is not the backlog's
 
     async def answered() -> bool | None:
         return worker.metric("requests_total", code="ok") >= total or None
 
-    await eventually(answered, f"{total} answers", 60)
+    await eventually(answered, "the first answers")
+    redis.stop()
+    ended = asyncio.Event()
+    observing = asyncio.ensure_future(observe(worker, ended))
+    total += await backlog(stack.kafka, worker, SMALL_RECORDS + LARGE_RECORDS)
+    await until(lambda: worker.metric("in_flight_bytes") > held_bytes, f"more than {held_bytes} bytes held")
+    await asyncio.sleep(SETTLED_S)
+    redis.start()
+    await eventually(answered, f"{total} answers")
     ended.set()
     return Observed(worker.metric("in_flight_bytes_peak"), await observing)
 
 
 @pytest.mark.parametrize("limit", [BOUND_BYTES, UNBOUND_BYTES], ids=["bound", "bound taken out"])
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_a_backlog_costs_the_bound_and_one_fetch_a_partition(
     stack: Stack, own_redis: RedisServer, start_worker: StartWorker, limit: int
 ) -> None:
@@ -102,7 +106,7 @@ async def test_a_backlog_costs_the_bound_and_one_fetch_a_partition(
     bound the same measurement exceeds both."""
     env = {"EMBEDMQ_REDIS": own_redis.url, "EMBEDMQ_WORKER__MAX_IN_FLIGHT_BYTES": str(limit)}
     worker = start_worker('[models.null]\ncheckpoint = "null:8"\n', env=env)
-    observed = await outage(stack, own_redis, worker, OUTAGE_S if limit == BOUND_BYTES else UNBOUND_OUTAGE_S)
+    observed = await outage(stack, own_redis, worker, BOUND_BYTES // 2 if limit == BOUND_BYTES else 2 * BOUND_BYTES)
     print(f"peak {observed.peak / MIB:.1f} MiB, resident {observed.resident / MIB:.1f} MiB")
     if limit == BOUND_BYTES:
         assert observed.peak <= BOUND_BYTES

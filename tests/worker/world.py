@@ -27,6 +27,7 @@ from tests.held import Hold
 
 T = TypeVar("T")
 
+NO_HOLD = Hold(Path("of no worker"))
 POLL_S = 0.02
 TIMEOUT_S = 60.0
 """Guards against waiting for ever, and says nothing of how long anything may take."""
@@ -76,7 +77,7 @@ class Running:
 
     process: Worker
     prefix: str
-    hold: Hold = Hold(Path("of no worker"))
+    hold: Hold = NO_HOLD
 
     def topic(self, model: str, lane: str = "interactive") -> str:
         return f"{self.prefix}.{model}.{lane}"
@@ -282,10 +283,10 @@ def kill(server: Server) -> None:
 def start(
     stack: Stack, folder: Path, prefix: str, models: str, settings: str = "", env: Mapping[str, str] | None = None
 ) -> Running:
-    """Start a worker without waiting for it. `models` and `settings` are TOML. Where a model declares how long it takes,
-    the worker can be held."""
+    """Start a worker without waiting for it. `models` and `settings` are TOML. Where a model declares how long it
+    takes, the worker can be held; `held.AHEAD` in `env` sets its clock."""
     config = folder / f"{prefix}-{len(stack.workers)}.toml"
     config.write_text(f'prefix = "{prefix}"\n{settings}\n{models}\n')
     hold = Hold(folder)
-    program = held.command(config) if "_ms=" in models else None
+    program = held.command(config) if "_ms=" in models or held.AHEAD in (env or {}) else None
     return Running(stack.start_worker(config, {**hold.environment, **(env or {})}, program), prefix, hold)
