@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from embedmq_schemas.control import Order, decode_order, encode_order
 from embedmq_schemas.names import Names, is_model_name
@@ -111,8 +111,8 @@ async def last_order(setup: Setup, model: str) -> Order:
         end = (await consumer.end_offsets([place]))[place]
         await consumer.seek_to_beginning(place)
         while await consumer.position(place) < end:
-            for record in (await consumer.getmany(place, timeout_ms=READ_MS)).get(place, []):
-                if record.key == model.encode() and record.offset < end:
+            for record in await _next(consumer, place):
+                if record.key == model.encode():
                     found = _read(record.value, found)
     return found
 
@@ -153,6 +153,19 @@ def _read(value: bytes | None, before: Order) -> Order:
         return Order() if value is None else decode_order(value)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return before
+
+
+async def _next(consumer: AIOKafkaConsumer, place: TopicPartition) -> Sequence[ConsumerRecord]:
+    """At most one record: one that has a header whose name is no UTF-8 cannot be read, and is passed over."""
+    at = await consumer.position(place)
+    try:
+        found: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await consumer.getmany(
+            place, timeout_ms=READ_MS, max_records=1
+        )
+    except UnicodeDecodeError:
+        consumer.seek(place, at + 1)
+        return ()
+    return found.get(place, ())
 
 
 @asynccontextmanager
