@@ -59,8 +59,8 @@ async def give_order(
 ) -> int:
     """Tell all workers how one model is to be served; returns the order's offset, to be waited for by `followed`.
 
-    What is None stays as the last order of the model has it; with `reset` it is as each worker's configuration says, and
-    nothing of the last order stays.
+    What is None stays as the last order of the model has it; with `reset` nothing of that stays, and it is as each
+    worker's configuration says.
 
     Raises:
         InvalidRequest: that is no model's name, or there is no control topic.
