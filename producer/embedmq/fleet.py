@@ -47,16 +47,20 @@ class Fleet:
     async def models(self) -> list[ServedModel]:
         """Every model in the catalogue, by name; raises Unavailable."""
         entries = await self._store.find(self._names.model(""))
-        workers = _readable((await self._store.find(self._names.worker(""))).values())
+        workers = await self.workers()
         return [
             ServedModel(name, entry, {worker.id: worker.models[name] for worker in workers if name in worker.models})
             for name, value in sorted(entries.items())
             if (entry := _entry(value)) is not None
         ]
 
+    async def workers(self) -> list[WorkerStatus]:
+        """What each worker says of itself, read now; raises Unavailable."""
+        return _readable((await self._store.find(self._names.worker(""))).values())
+
     async def waits(self) -> dict[tuple[str, str], float]:
         """The shortest estimated wait by model and lane, read now; raises Unavailable."""
-        return shortest_waits(_readable((await self._store.find(self._names.worker(""))).values()))
+        return shortest_waits(await self.workers())
 
     def wait_s(self, model: str, lane: str, now: float) -> float | None:
         """The shortest wait that any worker estimates for a request sent now; None when nothing recent is known."""

@@ -64,6 +64,12 @@ class RedisSink:
         self._too_few: TooFewReplicas | None = None
         metrics.set("redis_up", 1)  # it answered at start
 
+    @property
+    def away_s(self) -> float:
+        """For how long it has taken nothing that was written; 0 while it does. May be read from any thread."""
+        since_s = self._away_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
+
     async def write(self, writes: Sequence[Write]) -> list[tuple[Outcome, Fault]]:
         """Write all, in one round trip; returns what Redis refuses for good (a key of another type, or an entry that
         breaks every connection).

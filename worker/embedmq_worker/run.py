@@ -18,6 +18,7 @@ from embedmq_worker.assemble import Threads, assemble, house, pools
 from embedmq_worker.catalogue import Catalogue
 from embedmq_worker.config import Config
 from embedmq_worker.errors import Unreachable
+from embedmq_worker.gauges import describe, refresh
 from embedmq_worker.health import Endpoint, Health
 from embedmq_worker.heap import return_large_buffers
 from embedmq_worker.metrics import Metrics
@@ -56,6 +57,8 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
     health, metrics = Health(), Metrics()
     async with contextlib.AsyncExitStack() as stack:
         endpoint = Endpoint(config.worker.http, health, metrics.registry)
+        describe(metrics, config)
+        endpoint.refresh_by(partial(refresh, metrics, health, None, config.worker.device))
         endpoint.start()
         stack.callback(endpoint.stop)
         stack.callback(asyncio.create_task(_beat(health)).cancel)
@@ -65,7 +68,7 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
         if not starting.cancelled():
             world, residents = starting.result()
             road = assemble(config, worker_id, world, residents, metrics, threads)
-            endpoint.refresh = lambda: _refresh(metrics, road)
+            endpoint.refresh_by(partial(refresh, metrics, health, road, config.worker.device))
             watch = Watch(config.worker.blocked_loop_s, metrics)
             watch.start()
             stack.callback(watch.stop)
@@ -167,18 +170,3 @@ async def _become_ready(health: Health, road: Road) -> None:
         await source.joined.wait()
     health.waiting_for = ()
     log.info("ready")
-
-
-def _refresh(metrics: Metrics, road: Road) -> None:
-    """Bring the gauges up to date when somebody looks. Called in the HTTP thread: it only reads numbers."""
-    metrics.set("in_flight_bytes", road.room.held.bytes)
-    metrics.set("in_flight_bytes_peak", road.room.peak_bytes)
-    metrics.set("in_flight_items", road.room.held.items)
-    for source in road.sources:
-        metrics.set("assigned_partitions", source.partitions, source.reader)
-    metrics.set("memory_budget_bytes", road.residents.budget_bytes)
-    for name, state in road.residents.states().items():
-        metrics.set("model_loaded", float(state.state == "resident"), name)
-        metrics.set("model_bytes", state.bytes, name)
-        metrics.set("model_thrashing", float(state.thrashing), name)
-        metrics.set("waiting_for_model", road.gathering.absent.count(name), name)
