@@ -128,7 +128,7 @@ def assemble(
     )
     forward = Forward(
         supply=Supply(
-            Device(threads.launcher, threads.collector),
+            Device(threads.launcher, threads.collector, meter.busy),
             twins,
             Recall(Contents(world.marks, names, config.cache, metrics)) if config.cache.enabled else None,
         ),

@@ -105,7 +105,9 @@ class Road:
                     await self.room.wait(job.cost, job.envelope.lane)
                 if not progress.start(record):
                     self.room.leave(job.cost, job.envelope.lane)
-                elif not (isinstance(found, Job) and self.gathering.lay_aside(found)):
+                    continue
+                self.meter.started(job)
+                if not (isinstance(found, Job) and self.gathering.lay_aside(found)):
                     read.add(found)
             self.meter.read(source.reader, len(records))
             await self.gather(read)
