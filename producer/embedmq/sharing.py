@@ -8,8 +8,9 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
 from embedmq_schemas.requests import Embed
-from embedmq_schemas.results import Embedded, Result
+from embedmq_schemas.results import Embedded, Failed, Result
 from msgspec import Struct
+from msgspec.structs import replace
 
 from embedmq.coalesce import SHARED_ITEMS, Mismatch, kind, merge, pack, split
 from embedmq.errors import RequestCancelled, Unavailable
@@ -138,8 +139,10 @@ class Sharing:
                 self._send_alone(rider)
 
 
-def take_apart(result: Result, riders: Sequence[Rider]) -> list[Embedded] | None:
-    """What each rider asked for; None where there is nothing to share out."""
+def take_apart(result: Result, riders: Sequence[Rider]) -> list[Embedded] | list[Failed] | None:
+    """What each rider asked for; None where there is nothing to share out. A quota is everybody's."""
+    if isinstance(result, Failed) and result.code == "quota_exceeded":
+        return [replace(result, id=rider.whole) for rider in riders]
     if not isinstance(result, Embedded):
         return None
     try:

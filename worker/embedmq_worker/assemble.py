@@ -31,6 +31,7 @@ from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.pauses import Pauses
 from embedmq_worker.plan import Planner
+from embedmq_worker.quotas import Quotas
 from embedmq_worker.recall import Recall
 from embedmq_worker.redis_sink import RedisSink
 from embedmq_worker.residents import Residents
@@ -121,6 +122,7 @@ def assemble(
         retries=retries,
         suspects=suspects,
         twins=twins,
+        quotas=Quotas(world.marks, names, config.tenants, metrics),
         shared_topics=frozenset(names.shared(lane) for lane in LANES) | set(retry_topics(config, names)),
         max_waiting=settings.max_waiting_for_model,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from embedmq_schemas.connection import KafkaConnection, RedisConnection
 from embedmq_schemas.limits import KIB, MIB, Limits
@@ -172,6 +172,26 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Cuts texts at fewer tokens than the model could take."""
 
 
+ANYBODY: Final = "*"
+"""The entry of `[tenants]` for all that have none of their own."""
+
+
+class Tenant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much one tenant may have computed by the whole fleet. `[tenants."*"]` is for those with no entry of their
+    own, each of which gets so much; without it they are not limited.
+    """
+
+    topics: list[str] = field(default_factory=list[str])
+    """Topics that are this tenant's, as shell patterns, such as `embedmq.acme-*`: what comes there is charged to it
+    whatever it says, and a request that names it anywhere else is refused. Who may write there is for Kafka's ACLs."""
+    items_per_s: Annotated[float, Meta(gt=0)] | None = None
+    """Items a second; left out, they are not counted."""
+    tokens_per_s: Annotated[float, Meta(gt=0)] | None = None
+    """Tokens a second; left out, they are not counted."""
+    burst_s: Annotated[float, Meta(gt=0, le=86_400)] = 10.0
+    """How many seconds' worth of both may be taken at once by a tenant that took nothing before."""
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -182,4 +202,5 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache: Cache = Cache()
     worker: Worker = Worker()
     limits: Limits = Limits()
+    tenants: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
     models: Annotated[dict[str, Model], Meta(min_length=1)] = field(default_factory=dict[str, Model])

@@ -14,7 +14,7 @@ from embedmq_schemas.connection import REDACTED, SECRETS, redact_url
 from embedmq_schemas.environment import overrides
 from embedmq_schemas.names import is_model_name
 
-from embedmq_worker.config import Config, Model
+from embedmq_worker.config import ANYBODY, Config, Model
 from embedmq_worker.errors import ConfigInvalid
 
 Tree = dict[str, object]
@@ -62,6 +62,8 @@ def _check(config: Config) -> None:
             raise ConfigInvalid(f"models.{name}: a model's name is lower-case letters, digits and dashes, not reserved")
     if not config.models:
         raise ConfigInvalid("models: at least one [models.NAME] with a checkpoint is needed")
+    if ANYBODY in config.tenants and config.tenants[ANYBODY].topics:
+        raise ConfigInvalid(f'tenants."{ANYBODY}".topics: topics belong to a tenant by name')
     for address in config.kafka.bootstrap:
         if not _ADDRESS.fullmatch(address):
             raise ConfigInvalid(f"kafka.bootstrap = {address!r}: expected HOST:PORT")
