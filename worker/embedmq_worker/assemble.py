@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,8 @@ from embedmq_worker.strays import Strays
 from embedmq_worker.supply import Supply
 from embedmq_worker.suspects import Suspects
 from embedmq_worker.topics import request_topics, retry_topics
+from embedmq_worker.trace import Noted
+from embedmq_worker.tracing import Tracing
 from embedmq_worker.twins import Twins
 from embedmq_worker.waiting import Waiting
 from embedmq_worker.world import World
@@ -97,14 +99,21 @@ def house(config: Config, sharers: int) -> Residents:
 
 
 def assemble(
-    config: Config, worker_id: str, world: World, residents: Residents, metrics: Metrics, threads: Threads
+    config: Config,
+    worker_id: str,
+    world: World,
+    residents: Residents,
+    metrics: Metrics,
+    threads: Threads,
+    put: Callable[[Noted], None] | None = None,
 ) -> Road:
-    """Make the road, its sources included; nothing moves yet."""
+    """Make the road, its sources included; nothing moves yet. `put` takes what is noted of traced requests."""
     names, settings = Names(config.prefix), config.worker
     budgets: dict[str, Budget] = {}
     room = Room(settings)
     meter = Meter(metrics, config.models, budgets)
     retries, suspects = Retries(settings.retry_delays_s, names), Suspects(Starts(world.marks, names), meter)
+    tracing = None if put is None else Tracing(put, names, budgets, config.tracing.sample_share)
     decoder, twins = Decoder(config, names, residents.facts, retries.park), Twins()
     chooser = Chooser(settings.bulk_min_share, settings.max_batch_ms)
     waiting = Waiting(budgets, chooser, lambda model: residents.engine(model) is not None)
@@ -139,6 +148,7 @@ def assemble(
         cancellations=Cancellations(world.marks, names),
         retries=retries,
         meter=meter,
+        tracing=tracing,
     )
     road = Road(
         sources=[],
@@ -159,6 +169,7 @@ def assemble(
         ),
         meter=meter,
         commit_interval_s=config.kafka.commit_interval_ms / 1000,
+        tracing=tracing,
     )
     topics = request_topics(config, names)
     topics["retry"] = retry_topics(config, names)

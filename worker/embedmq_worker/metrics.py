@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
+from embedmq_worker.trace import Trace
+
 Kind = Literal["counter", "gauge", "histogram"]
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
@@ -150,6 +152,11 @@ METRICS: Final = (
     _metric("out_of_memory_total", "counter", "steps", "model step",
             "Steps of the ladder taken: `free_cache`, `evict`, `halve`, `fail`.",
             "Rising: lower `max_batch_tokens`, or the memory budget."),
+    _metric("spans_exported_total", "counter", "spans", "", "Spans that were taken where `tracing.endpoint` says.",
+            "0 with `tracing.enabled`: no caller's trace is sampled, and `tracing.sample_share` is 0."),
+    _metric("spans_dropped_total", "counter", "spans", "reason",
+            "Spans that nobody has: too many waited (`full`), or they were not taken (`refused`).",
+            "Rising: the collector is away or slow (the log's spans_not_taken); requests do not wait for it."),
     _metric("ready", "gauge", "boolean", "", "Whether `/ready` says so.",
             "0 for long: `/ready` says what is waited for."),
     _metric("worker_info", "gauge", "boolean", "prefix version python torch device",
@@ -215,7 +222,8 @@ class Metrics:
                 gauge.labels(*labels).set(value)
         self._shown[name] = dict(values)
 
-    def observe(self, name: str, value: float, *labels: str) -> None:
-        """Add to a histogram."""
+    def observe(self, name: str, value: float, *labels: str, trace: Trace | None = None) -> None:
+        """Add to a histogram; `trace` is of a request for which that was so."""
         histogram = self._histograms[f"embedmq_{name}"]
-        (histogram.labels(*labels) if labels else histogram).observe(value)
+        exemplar = None if trace is None else trace.exemplar
+        (histogram.labels(*labels) if labels else histogram).observe(value, exemplar)

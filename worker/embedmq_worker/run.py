@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -25,6 +26,8 @@ from embedmq_worker.metrics import Metrics
 from embedmq_worker.offload import in_thread
 from embedmq_worker.residents import Residents
 from embedmq_worker.road import Road
+from embedmq_worker.trace import Noted
+from embedmq_worker.trace_export import Exporter
 from embedmq_worker.watch import Watch
 from embedmq_worker.world import World, connected
 
@@ -49,7 +52,7 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
 
     Raises:
         CheckpointInvalid, CheckpointUnreachable: a pinned model cannot be loaded.
-        ConfigInvalid: the HTTP address cannot be used.
+        ConfigInvalid: the HTTP address cannot be used, or what tracing needs is not installed.
         Unreachable: Kafka or Redis did not answer in time.
     """
     stop = _stop_on_signals()
@@ -63,11 +66,12 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
         stack.callback(endpoint.stop)
         stack.callback(asyncio.create_task(_beat(health)).cancel)
         threads = Threads(*(stack.enter_context(pool) for pool in pools(config)))
+        put = _exporting(config, worker_id, metrics, stack) if config.tracing.enabled else None
         starting = asyncio.create_task(_start(config, stack, health, metrics, sharers))
         await _first(starting, stop)
         if not starting.cancelled():
             world, residents = starting.result()
-            road = assemble(config, worker_id, world, residents, metrics, threads)
+            road = assemble(config, worker_id, world, residents, metrics, threads, put)
             endpoint.refresh_by(partial(refresh, metrics, health, road, config.worker.device))
             watch = Watch(config.worker.blocked_loop_s, metrics)
             watch.start()
@@ -77,6 +81,16 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
             catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, residents, metrics)
             await _run(config, road, health, catalogue, stop)
     log.info("stopped")
+
+
+def _exporting(
+    config: Config, worker_id: str, metrics: Metrics, stack: contextlib.AsyncExitStack
+) -> Callable[[Noted], None]:
+    """Begin to send spans; the last ones go when everything else has ended."""
+    exporter = Exporter(config.tracing, worker_id, metrics)
+    exporter.start()
+    stack.push_async_callback(in_thread, exporter.close, "spans")
+    return exporter.put
 
 
 async def _start(
