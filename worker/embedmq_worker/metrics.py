@@ -99,6 +99,8 @@ METRICS: Final = (
             "Their callers have answers; the log has their places. Raise the topic's `max.message.bytes`."),
     _metric("dead_letters_blocked", "gauge", "boolean", "", "Whether Kafka takes no dead letters or retries.",
             "1: the worker waits and loses nothing; the event dead_letter_blocked says why."),
+    _metric("rights_missing", "gauge", "rights", "", "Rights in Kafka that this worker needs and does not have.",
+            "Above 0: what they are for stands still and is not lost; the event rights_missing names them."),
     _metric("records_repeated_total", "counter", "records", "reader fate",
             "Records read again after a rebalance: completed before (`skipped`), or begun anew (`again`).",
             "`again` rises with rebalances; each computes anew at most what was in flight."),

@@ -176,7 +176,22 @@ async def _work(road: Road) -> None:
             await source.start()
     except KafkaError as error:
         raise Unreachable(f"Kafka went away before the groups were joined: {type(error).__name__}: {error}") from error
-    await road.run()
+    try:
+        await road.run()
+    except BaseExceptionGroup as errors:
+        error = first_of(errors, KafkaError)
+        if error is None:
+            raise
+        raise Unreachable(f"Kafka does not let this worker go on: {type(error).__name__}: {error}") from errors
+
+
+def first_of(errors: BaseExceptionGroup, kind: type[Exception]) -> BaseException | None:
+    """The first error of a kind within groups of groups."""
+    found = errors.subgroup(kind)
+    error: BaseException | None = found
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _become_ready(health: Health, road: Road) -> None:
