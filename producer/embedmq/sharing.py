@@ -145,21 +145,16 @@ class Sharing:
                 self._send_alone(rider)
 
 
-<<<<<<< /tmp/tmppiebo1zc/cur
 def _lead(riders: Sequence[Rider]) -> Sending | None:
     """The place of a shared record, which can be in one trace only."""
     traced = [rider.sending for rider in riders if rider.sending is not None]
     return traced[0].lead(traced[1:]) if traced else None
 
 
-def take_apart(result: Result, riders: Sequence[Rider]) -> list[Embedded] | None:
-    """What each rider asked for; None where there is nothing to share out."""
-=======
 def take_apart(result: Result, riders: Sequence[Rider]) -> list[Embedded] | list[Failed] | None:
     """What each rider asked for; None where there is nothing to share out. A quota is everybody's."""
     if isinstance(result, Failed) and result.code == "quota_exceeded":
         return [replace(result, id=rider.whole) for rider in riders]
->>>>>>> /tmp/tmppiebo1zc/new
     if not isinstance(result, Embedded):
         return None
     try:

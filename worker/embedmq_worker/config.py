@@ -172,7 +172,6 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Cuts texts at fewer tokens than the model could take."""
 
 
-<<<<<<< /tmp/tmpm1eauxum/cur
 class Tracing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the spans of traced requests go; needs `pip install 'embedmq[otel]'`. A request whose caller's trace is
     sampled is traced, and one whose caller's is not is not.
@@ -188,7 +187,8 @@ class Tracing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Part of the requests without a trace of their caller's whose trace begins here, chosen by their ids."""
     max_waiting: Annotated[int, Meta(ge=256, le=1_000_000)] = 8_192
     """How many requests and batches may wait for their spans to be sent; those of further ones are dropped."""
-=======
+
+
 ANYBODY: Final = "*"
 """The entry of `[tenants]` for all that have none of their own."""
 
@@ -207,7 +207,6 @@ class Tenant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Tokens a second; left out, they are not counted."""
     burst_s: Annotated[float, Meta(gt=0, le=86_400)] = 10.0
     """How many seconds' worth of both may be taken at once by a tenant that took nothing before."""
->>>>>>> /tmp/tmpm1eauxum/new
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -220,9 +219,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache: Cache = Cache()
     worker: Worker = Worker()
     limits: Limits = Limits()
-<<<<<<< /tmp/tmpm1eauxum/cur
     tracing: Tracing = Tracing()
-=======
     tenants: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
->>>>>>> /tmp/tmpm1eauxum/new
     models: Annotated[dict[str, Model], Meta(min_length=1)] = field(default_factory=dict[str, Model])
