@@ -31,6 +31,7 @@ class World:
         self.away: str | None = None
         self.told: list[tuple[Wish, str]] = []
         self.reads = 0
+        self.interval_s = 0.05
 
     async def read(self) -> View:
         self.reads += 1
@@ -45,7 +46,7 @@ class World:
         return 41
 
     def app(self) -> Top:
-        return Top(Live(self.read, self.tell), 0.05)
+        return Top(Live(self.read, self.tell), self.interval_s)
 
 
 @pytest.fixture
@@ -223,12 +224,12 @@ async def test_q_ends_it_well_and_ctrl_c_as_interrupted(world: World, key: str, 
 async def test_thousands_of_models_are_shown_in_part(world: World) -> None:
     """Those on top, by the order; the cursor stays where it was while views come."""
     names = {f"m{number}": ModelStatus(state="resident", items_per_s=number) for number in range(3_000)}
-    world.view = look("shop", [worker("a", **names)], NOW_UNIX_MS)
+    world.view, world.interval_s = look("shop", [worker("a", **names)], NOW_UNIX_MS), 0.5
     app = world.app()
     async with app.run_test(size=SMALL) as pilot:
         await shown(pilot, app)
         assert grid(app).row_count == MOST_ROWS
-        await pilot.press(*["down"] * 30)
+        await pilot.press(*["down"] * 12)
         selected, reads = grid(app).selected, world.reads
         await until(pilot, lambda: world.reads > reads + 1, "another view")
         assert grid(app).selected == selected

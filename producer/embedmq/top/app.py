@@ -197,9 +197,9 @@ class Top(App[None]):
         ordered = rows if by is None else order(rows, by, reverse=reverse)
         marked = zip(shown, heads(columns, shown), strict=True)
         grid.show(
-            {name: (Text(head, "reverse" if name == key else ""), shown[name]) for name, head in marked},
+            {name: ((head, "reverse" if name == key else ""), shown[name]) for name, head in marked},
             {
-                names[id(row)]: [Text(cell, _style(row)) for cell in cells(row, columns, shown, grid.room >= WIDE)]
+                names[id(row)]: [(cell, _style(row)) for cell in cells(row, columns, shown, grid.room >= WIDE)]
                 for row in ordered[:MOST_ROWS]
             },
         )
