@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
-from embedmq.top.columns import MODELS, WORKERS, cells, heads, matching, order, state, widths
+from embedmq.top.columns import MODELS, WORKERS, Column, Row, cells, heads, matching, order, state, widths
 from embedmq.top.lines import detail, page, sums, title
 from embedmq.top.orders import ASKED, TOLD, pin_or_not, question
 from embedmq.top.view import ModelRow, WorkerRow, look
@@ -96,25 +97,27 @@ def test_nobody_there_is_a_view_too() -> None:
 def test_a_line_is_never_wider_than_its_terminal(room: int) -> None:
     """And columns stand beneath their heads; at 120 all of them are there."""
     view = busy_fleet()
-    for columns, rows in ((MODELS, view.models), (WORKERS, view.workers)):
-        shown = widths(columns, room)
-        lines = [heads(columns, shown), *(cells(row, columns, shown, room >= 120) for row in rows)]
+    for shown, lines, number in (table(view.models, MODELS, room), table(view.workers, WORKERS, room)):
         for line in lines:
-            assert [len(cell) for cell in line] == list(shown.values())
+            assert [len(cell) for cell in line] == shown
             assert len(" ".join(line)) <= room
         if room >= 120:
-            assert len(shown) == len(columns)
+            assert len(shown) == number
     assert all(len(line) <= room for line in page(view, room))
 
 
 def test_in_80_columns_every_head_and_every_number_is_whole() -> None:
     """What is cut off would have a mark: only a long name has."""
     view = busy_fleet()
-    for columns, rows in ((MODELS, view.models), (WORKERS, view.workers)):
-        shown = widths(columns, 79)
-        assert not [head for head in heads(columns, shown) if "…" in head]
-        cut = {cell.strip() for row in rows for cell in cells(row, columns, shown, False) if "…" in cell}
-        assert cut <= {"multilingua…"}
+    for _, lines, _ in (table(view.models, MODELS, 79), table(view.workers, WORKERS, 79)):
+        assert {cell.strip() for line in lines for cell in line if "…" in cell} <= {"multilingua…"}
+
+
+def table(rows: Sequence[Row], columns: Sequence[Column[Row]], room: int) -> tuple[list[int], list[list[str]], int]:
+    """The widths of the columns that are shown, the cells of all lines, and how many columns there could be."""
+    shown = widths(columns, room)
+    lines = [heads(columns, shown), *(cells(row, columns, shown, room >= 120) for row in rows)]
+    return list(shown.values()), lines, len(columns)
 
 
 def test_sorting_is_by_any_column_from_the_largest_or_turned_round() -> None:
@@ -125,9 +128,9 @@ def test_sorting_is_by_any_column_from_the_largest_or_turned_round() -> None:
     assert order(rows, by["interactive.tokens"], reverse=False)[0].model == "minilm"
     assert order(rows, by["failed_per_s"], reverse=False)[0].model == "broken"
     assert order(rows, by["failed_per_s"], reverse=True)[-1].model == "broken"
-    for columns, found in ((MODELS, rows), (WORKERS, busy_fleet().workers)):
-        for column in columns:
-            assert len(order(found, column, reverse=True)) == len(found)
+    assert all(len(order(rows, column, reverse=True)) == len(rows) for column in MODELS)
+    workers = busy_fleet().workers
+    assert all(order(workers, column, reverse=False)[0] in workers for column in WORKERS)
     assert order(list[WorkerRow](), WORKERS[0], reverse=False) == []
 
 

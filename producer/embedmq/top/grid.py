@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 from textual.widgets import DataTable
 
-
 Cell = tuple[str, str]
 """A text, and the style of it."""
 
