@@ -6,7 +6,6 @@ import fnmatch
 import itertools
 import json
 import re
-import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,8 @@ from embedmq_worker.configuration import load
 
 from docs.pages import chart, metrics
 from docs.pages.source import ROOT
-from tests.deploy.files import CHART, DEPLOY, dockerfile, leaves, read, variables
+from tests.deploy.files import CHART, DEPLOY, PAGE, commands, dockerfile, leaves, read, variables
 
-PAGE = (ROOT / "docs" / "deploy.md").read_text("utf-8")
 COMPOSE = read(DEPLOY / "compose.yaml")
 VALUES = read(CHART / "values.yaml")
 TEXTS = {
@@ -35,12 +33,6 @@ PLACES = {"log.dirs", "listeners", "advertised.listeners", "controller.quorum.vo
 """What differs because containers have addresses and folders of their own."""
 LAPTOP = {"broker.session.timeout.ms", "broker.heartbeat.interval.ms", "num.network.threads", "num.io.threads"}
 """What is there for tests that kill brokers, and to keep a laptop's stack small."""
-
-
-def commands() -> list[list[str]]:
-    """The commands of the page, as a shell would divide them."""
-    blocks = re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    return [shlex.split(line[2:]) for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
 def test_the_version_is_the_projects_everywhere(project_version: str) -> None:
