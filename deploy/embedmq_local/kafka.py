@@ -7,7 +7,7 @@ import socket
 import struct
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedmq_local.port import HOST, Port
@@ -41,18 +41,40 @@ class Jvm:
     classpath: str
 
 
+@dataclass(frozen=True)
+class Besides:
+    """What one broker has besides: listeners, by name with their protocol (`SASL_SSL`), settings, and options of its
+    formatting, which is when users of SCRAM are made.
+    """
+
+    listeners: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    format_options: Sequence[str] = ()
+
+
 class Broker(Server):
     """One node of a KRaft cluster, broker and controller in one process."""
 
     def __init__(
-        self, node: int, jvm: Jvm, cluster: str, folder: Path, scratch: Path | None, front: str | None = None
+        self,
+        node: int,
+        jvm: Jvm,
+        cluster: str,
+        folder: Path,
+        scratch: Path | None,
+        front: str | None = None,
+        besides: Besides | None = None,
     ) -> None:
-        """`front`: the address of a proxy in front of a second listener, which is at `behind`."""
+        """`front`: the address of a proxy in front of a second listener, which is at `behind`. The listeners of
+        `besides` are at `listeners`.
+        """
         super().__init__(f"kafka-{node}", folder, scratch)
         self.node = node
         self.controller = Port()
         self.front = front
         self.behind = Port() if front else None
+        self.besides = besides or Besides()
+        self.listeners = {name: Port() for name in self.besides.listeners}
         self._jvm = jvm
         self._cluster = cluster
         self._folder = folder / self.name
@@ -70,6 +92,7 @@ class Broker(Server):
         if (self._folder / "data" / "meta.properties").exists():
             return None
         options = ("format", "-t", self._cluster, "-c", str(self._folder / "server.properties"))
+        options += tuple(self.besides.format_options)
         return Process(
             f"formatting {self.name}", self._run("kafka.tools.StorageTool", *options), self.log, scratch=self._scratch
         )
@@ -81,16 +104,17 @@ class Broker(Server):
         return live_brokers(self.port.number) >= self._expected
 
     def spawn(self) -> None:
-        self.controller.release()
-        if self.behind is not None:
-            self.behind.release()
+        for port in self._others():
+            port.release()
         super().spawn()
 
     def close(self) -> None:
-        self.controller.close()
-        if self.behind is not None:
-            self.behind.close()
+        for port in self._others():
+            port.close()
         super().close()
+
+    def _others(self) -> Sequence[Port]:
+        return [self.controller, *([self.behind] if self.behind else []), *self.listeners.values()]
 
     def _run(self, main: str, *arguments: str) -> list[str]:
         places = (
@@ -112,15 +136,17 @@ def settings(broker: Broker, brokers: Sequence[Broker], data: Path) -> Mapping[s
     in_sync = max(1, copies - 1)
     behind = f",FRONT://{broker.behind}" if broker.behind else ""
     front = f",FRONT://{broker.front}" if broker.front else ""
+    others = "".join(f",{name}://{port}" for name, port in broker.listeners.items())
+    protocols = "".join(f",{name}:{protocol}" for name, protocol in broker.besides.listeners.items())
     return {
         "process.roles": "broker,controller",
         "node.id": broker.node,
         "controller.quorum.voters": ",".join(f"{peer.node}@{peer.controller}" for peer in brokers),
-        "listeners": f"PLAINTEXT://{broker.port},CONTROLLER://{broker.controller}{behind}",
-        "advertised.listeners": f"PLAINTEXT://{broker.port}{front}",
+        "listeners": f"PLAINTEXT://{broker.port},CONTROLLER://{broker.controller}{behind}{others}",
+        "advertised.listeners": f"PLAINTEXT://{broker.port}{front}{others}",
         "inter.broker.listener.name": "PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,FRONT:PLAINTEXT",
+        "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,FRONT:PLAINTEXT{protocols}",
         "log.dirs": data,
         "auto.create.topics.enable": "false",
         "default.replication.factor": copies,
@@ -141,6 +167,7 @@ def settings(broker: Broker, brokers: Sequence[Broker], data: Path) -> Mapping[s
         "broker.heartbeat.interval.ms": 500,
         "num.network.threads": 2,
         "num.io.threads": 4,
+        **broker.besides.settings,
     }
 
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from embedmq_local.errors import MissingProgram
@@ -26,12 +26,22 @@ class RedisServer(Server):
     start_timeout_s = 20.0
     stop_timeout_s = 5.0
 
-    def __init__(self, program: str, folder: Path, scratch: Path | None, *, persistent: bool) -> None:
+    def __init__(
+        self,
+        program: str,
+        folder: Path,
+        scratch: Path | None,
+        *,
+        persistent: bool,
+        besides: Mapping[str, str] | None = None,
+    ) -> None:
+        """`besides`: settings of Redis besides those that it has here."""
         super().__init__("redis", folder, scratch)
         self._program = program
         self._data = folder / "redis"
         self._data.mkdir(exist_ok=True)
         self._append_only = "yes" if persistent else "no"
+        self._besides = dict(besides or {})
 
     @property
     def url(self) -> str:
@@ -46,6 +56,7 @@ class RedisServer(Server):
             "appendonly": self._append_only,
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
+            **self._besides,
         }
         return [self._program, *(word for key, value in options.items() for word in (f"--{key}", value))]
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
-import time
-from collections.abc import Mapping, Sequence
 
 from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.catalogue import (
@@ -15,22 +12,20 @@ from embedmq_schemas.catalogue import (
     STATUS_PERIOD_S,
     STATUS_TTL_S,
     ModelEntry,
-    ModelStatus,
     WorkerStatus,
     decode_model,
     encode,
 )
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import LANES, Lane
 from msgspec import MsgspecError, structs
 from redis.asyncio import Redis as RedisClient
 from redis.exceptions import RedisError
 
 from embedmq_worker.config import Config
-from embedmq_worker.meter import Meter
+from embedmq_worker.metrics import Metrics
 from embedmq_worker.residents import Residents
-from embedmq_worker.source import Source
-from embedmq_worker.waiting import Waiting
+from embedmq_worker.road import Road
+from embedmq_worker.status import Status
 
 WITHDRAW_TIMEOUT_S = 1.0
 """It expires anyway: a stop does not wait for a Redis that is away."""
@@ -41,30 +36,41 @@ log = logging.getLogger(__name__)
 class Catalogue:
     """Writes the models' entries and this worker's status while the worker runs."""
 
-    def __init__(self, client: RedisClient, config: Config, names: Names, worker_id: str, residents: Residents) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        config: Config,
+        names: Names,
+        worker_id: str,
+        residents: Residents,
+        metrics: Metrics,
+    ) -> None:
         self._client = client
         self._config = config
         self._names = names
         self._worker_id = worker_id
         self._residents = residents
-        self._started_unix_ms = int(time.time() * 1000)
+        self._metrics = metrics
 
-    async def publish(self, waiting: Waiting, meter: Meter, sources: Sequence[Source], changed: asyncio.Event) -> None:
+    async def publish(self, road: Road) -> None:
         """Write the catalogue and the status every few seconds, since a Redis that was restarted has forgotten both,
-        and whenever what is served `changed`.
+        and whenever what is served has changed. The metrics say the same, whether Redis is there or not.
         """
+        status = Status(self._config, self._names, self._worker_id, road)
         missed = False
         while True:
+            found = status.now()
+            _measure(self._metrics, found)
             try:
-                await self._write(self.status(waiting, meter, sources))
+                await self._write(found)
                 missed = False
             except (RedisError, *TRANSPORT_ERRORS) as error:
                 if not missed:
                     log.warning("catalogue_not_written", extra={"error": f"{type(error).__name__}: {error}"})
                 missed = True
-            changed.clear()
+            road.changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), STATUS_PERIOD_S)
+                await asyncio.wait_for(road.changed.wait(), STATUS_PERIOD_S)
 
     async def withdraw(self) -> None:
         """Take this worker's status away when it stops; the catalogue stays for the others, and expires."""
@@ -73,45 +79,6 @@ class Catalogue:
                 await self._client.delete(self._names.worker(self._worker_id))
         except (RedisError, *TRANSPORT_ERRORS):
             log.warning("status_not_withdrawn")
-
-    def status(self, waiting: Waiting, meter: Meter, sources: Sequence[Source]) -> WorkerStatus:
-        """What clients are told to expect: tokens that wait here and in Kafka, by the rate of late."""
-        lags = {source.reader: source.lag() for source in sources}
-        now_s = time.monotonic()
-        models: dict[str, ModelStatus] = {}
-        for name, state in self._residents.states().items():
-            facts = self._residents.facts(name)
-            models[name] = ModelStatus(
-                state=state.state,
-                pinned=self._config.models[name].pinned,
-                bytes=state.bytes,
-                wait_s={lane: self._wait_s(name, lane, waiting, meter, lags.get(lane, {})) for lane in LANES}
-                if name in meter.tokens_per_s
-                else {},
-                path=facts.path if facts else "",
-                reason=facts.reason if facts else "",
-                computed_in=facts.computed_in if facts else "",
-                idle_s=None if state.last_use_s is None else round(now_s - state.last_use_s, 3),
-                loads=state.loads,
-                evictions=state.evictions,
-                failures=state.failures,
-                error=state.error,
-                thrashing=state.thrashing,
-            )
-        return WorkerStatus(
-            id=self._worker_id,
-            host=socket.gethostname(),
-            started_unix_ms=self._started_unix_ms,
-            device=self._config.worker.device,
-            models=models,
-        )
-
-    def _wait_s(self, model: str, lane: Lane, waiting: Waiting, meter: Meter, lags: Mapping[str, int]) -> float:
-        """What waits here and in Kafka, by the rate of late."""
-        shared = self._config.models[model].shared
-        topic = self._names.shared(lane) if shared else self._names.requests(model, lane)
-        behind = lags.get(topic, 0) * meter.tokens_per_request.get(model, 0.0)
-        return round((waiting.wait_tokens(model, lane) + behind) / meter.tokens_per_s[model], 3)
 
     async def _write(self, status: WorkerStatus) -> None:
         keys = [self._names.model(name) for name in self._config.models]
@@ -145,3 +112,12 @@ def _read(known: bytes | str | None) -> ModelEntry | None:
         return decode_model(known) if isinstance(known, bytes) else None
     except MsgspecError:
         return None
+
+
+def _measure(metrics: Metrics, status: WorkerStatus) -> None:
+    """Bring the gauges of what waits up to date. A model that is served no more has none."""
+    lags = {(name, lane): lag for name, model in status.models.items() for lane, lag in model.lag.items()}
+    metrics.set_all("lag_records", {labels: lag.records for labels, lag in lags.items()})
+    metrics.set_all("lag_tokens", {labels: lag.tokens for labels, lag in lags.items()})
+    metrics.set_all("lag_age_seconds", {labels: lag.oldest_s for labels, lag in lags.items()})
+    metrics.set("device_busy_ratio", status.busy or 0.0)

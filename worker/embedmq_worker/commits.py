@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -37,8 +38,14 @@ class Commits:
         self._partitions = partitions
         self._retention = retention
         self._reader = reader
-        self._failing = False
+        self._failing_since_s: float | None = None
         self._unsettled: set[TopicPartition] = set()
+
+    @property
+    def away_s(self) -> float:
+        """For how long Kafka has taken no commit; 0 while it does. May be read from any thread."""
+        since_s = self._failing_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """Where these begin is to be settled first."""
@@ -107,7 +114,7 @@ class Commits:
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             await self._failed(error)
             return False
-        self._failing = False
+        self._failing_since_s = None
         for progress, offset in asked.items():
             progress.committed(offset)
         return True
@@ -135,7 +142,7 @@ class Commits:
         return bool(self._consumer.partitions_for_topic(topic))
 
     async def _failed(self, error: Exception) -> None:
-        if not self._failing:
+        if self._failing_since_s is None:
+            self._failing_since_s = time.monotonic()
             log.warning("commit_failed", extra={"reader": self._reader, "error": f"{type(error).__name__}: {error}"})
-        self._failing = True
         await asyncio.sleep(RETRY_S)

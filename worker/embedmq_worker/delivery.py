@@ -19,8 +19,8 @@ class Delivery:
 
     def __init__(self, planner: Planner, redis: RedisSink, topics: TopicSink, meter: Meter) -> None:
         self._planner = planner
-        self._redis = redis
-        self._topics = topics
+        self.redis = redis
+        self.topics = topics
         self._meter = meter
 
     async def deliver(self, endings: Sequence[Ending]) -> None:
@@ -39,8 +39,8 @@ class Delivery:
 
     async def _write(self, plan: Plan) -> list[tuple[Ending, Fault]]:
         redis, topics = await asyncio.gather(
-            self._redis.write([*plan.streams, *plan.keeps]),
-            self._topics.write([*plan.replies, *plan.dead, *plan.retries]),
+            self.redis.write([*plan.streams, *plan.keeps]),
+            self.topics.write([*plan.replies, *plan.dead, *plan.retries]),
         )
         self._meter.sent_on(plan)
         return [*redis, *topics]

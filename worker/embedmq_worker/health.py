@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from embedmq_worker.errors import ConfigInvalid
 
@@ -24,6 +26,11 @@ STOP_POLL_S: Final = 1.0
 
 CLIENT_TIMEOUT_S: Final = 10.0
 """A connection that says nothing for so long is closed."""
+
+MAX_CONNECTIONS: Final = 100
+"""As many are served at once, each by a thread; one more is closed at once, and whoever made it asks again."""
+
+log = logging.getLogger(__name__)
 
 
 class Health:
@@ -50,14 +57,44 @@ class Health:
         return False, said if not alive else "waiting for " + ", ".join(self.waiting_for)
 
 
+class Scrape:
+    """Makes the text of `/metrics`, one at a time: those who ask while one is made share the next, so that any number
+    of scrapers cost the event loop no more than two do.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.refresh: Callable[[], None] = lambda: None
+        self._registry = registry
+        self._making = threading.Lock()
+        self._made: dict[str, tuple[float, bytes]] = {}
+
+    def read(self, accept: str) -> tuple[str, bytes]:
+        """The form that was asked for (OpenMetrics has exemplars) and the text, no older than the question."""
+        encode, form = choose_encoder(accept)
+        asked_s = time.monotonic()
+        with self._making:
+            begun_s, text = self._made.get(form, (float("-inf"), b""))
+            if begun_s <= asked_s:
+                begun_s = time.monotonic()
+                self._refresh()
+                text = encode(self._registry)
+                self._made[form] = begun_s, text
+        return form, text
+
+    def _refresh(self) -> None:
+        try:
+            self.refresh()
+        except Exception:  # the counters are right all the same, and nobody else would say so
+            log.exception("gauges_not_refreshed")
+
+
 class Endpoint:
-    """Serves `/health`, `/ready` and `/metrics`; `refresh` is called before metrics are read."""
+    """Serves `/health`, `/ready` and `/metrics`."""
 
     def __init__(self, address: str, health: Health, registry: CollectorRegistry) -> None:
         host, _, port = address.rpartition(":")
         self._health = health
-        self._registry = registry
-        self.refresh: Callable[[], None] = lambda: None
+        self._scrape = Scrape(registry)
         try:
             self._server = make_server(host, int(port), self._answer, _Server, _Quiet)
         except (OSError, ValueError, OverflowError) as error:
@@ -65,6 +102,10 @@ class Endpoint:
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_POLL_S,), name="http", daemon=True
         )
+
+    def refresh_by(self, refresh: Callable[[], None]) -> None:
+        """What brings the gauges up to date from now on, in a thread of the server's."""
+        self._scrape.refresh = refresh
 
     @property
     def address(self) -> str:
@@ -84,9 +125,9 @@ class Endpoint:
     def _answer(self, environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
         if path == "/metrics":
-            self.refresh()
-            respond("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
-            return [generate_latest(self._registry)]
+            form, text = self._scrape.read(environ.get("HTTP_ACCEPT", ""))
+            respond("200 OK", [("Content-Type", form)])
+            return [text]
         probe = {"/health": self._health.health, "/ready": self._health.ready}.get(path)
         if probe is None:
             respond("404 Not Found", [("Content-Type", "text/plain")])
@@ -101,6 +142,29 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = MAX_CONNECTIONS
+
+    def __init__(self, *where: Any) -> None:
+        super().__init__(*where)
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection in a thread, while there are not too many."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system has no thread left
+            self._free.release()
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """In its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is none of our business."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from embedmq_schemas.names import Reader
 from embedmq_schemas.results import Failed
@@ -12,9 +13,12 @@ from embedmq_schemas.results import Failed
 from embedmq_worker.choose import Budget
 from embedmq_worker.engine.seam import ModelFacts
 from embedmq_worker.jobs import Batch, Ending, Job, Outcome
+from embedmq_worker.lag import Shares
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.plan import Plan
+from embedmq_worker.rates import Busy, Done, Rates
 from embedmq_worker.supply import Supplied
+from embedmq_worker.trace import Trace
 
 SMOOTHING = 0.2
 """Weight of the newest batch in the running rate."""
@@ -27,7 +31,13 @@ log = logging.getLogger(__name__)
 class Meter:
     """Counts what passes each stage; the running rates are what clients are told to expect."""
 
-    def __init__(self, metrics: Metrics, models: Collection[str], budgets: Mapping[str, Budget]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        models: Collection[str],
+        budgets: Mapping[str, Budget],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`models` are those configured; `budgets` gains one for each model that is loaded."""
         self._metrics = metrics
         self._models = frozenset(models)
@@ -35,6 +45,7 @@ class Meter:
         self._ways: dict[str, tuple[str, str]] = {}
         self.tokens_per_s: dict[str, float] = {}
         self.tokens_per_request: dict[str, float] = {}
+        self.rates, self.busy, self.shares = Rates(clock), Busy(clock), Shares(clock)
 
     def loaded(self, model: str, facts: ModelFacts, load_s: float) -> None:
         """A model is resident; what was measured of it earlier still holds."""
@@ -67,6 +78,11 @@ class Meter:
         """Records came from Kafka."""
         self._metrics.count("records_total", records, reader)
 
+    def started(self, job: Job) -> None:
+        """A record is ours to answer."""
+        if job.envelope.model in self._models:
+            self.shares.count(job.envelope.lane, job.envelope.model)
+
     def prepared(self, model: str, jobs: Sequence[Job]) -> None:
         """Texts were cut into tokens."""
         self._metrics.observe("tokenize_seconds", jobs[0].tokenize_ms / 1000, model)
@@ -78,20 +94,22 @@ class Meter:
         """A batch has its vectors: counters and the log say for how much, the rest what that cost the device."""
         model, metrics, forward_s = batch.model, self._metrics, supplied.forward_s
         fill = supplied.tokens / self._budgets[model].tokens
+        room = self._budgets[model].tokens if supplied.items else 0
+        self.rates.add(model, Done(batch.items, batch.tokens, filled=min(supplied.tokens, room), room=room))
         metrics.count("items_total", batch.items, model)
         metrics.count("tokens_total", batch.tokens, model)
         if supplied.items:
             metrics.observe("batch_items", supplied.items, model)
             metrics.observe("batch_tokens", supplied.tokens, model)
             metrics.observe("batch_fill_ratio", min(fill, 1.0), model)
-            metrics.observe("forward_seconds", forward_s, model)
+            metrics.observe("forward_seconds", forward_s, model, trace=batch.parts[0].job.trace)
         if supplied.coalesced:
             metrics.count("items_coalesced_total", supplied.coalesced, model)
         if supplied.hits or supplied.misses:
             metrics.count("cache_items_total", supplied.hits, model, "hit")
             metrics.count("cache_items_total", supplied.misses, model, "miss")
         first = batch.parts[0].job
-        metrics.observe("queue_seconds", first.queue_ms / 1000, model, first.envelope.lane)
+        metrics.observe("queue_seconds", first.queue_ms / 1000, model, first.envelope.lane, trace=first.trace)
         if fill >= TELLING_FILL:  # a small batch takes hardly less time than a full one
             rate = supplied.tokens / max(forward_s, 1e-6)
             before = self.tokens_per_s[model]
@@ -111,10 +129,12 @@ class Meter:
             },
         )
 
-    def delivered(self, endings: Sequence[Ending], deliver_s: float) -> None:
-        """Outcomes were acknowledged."""
-        self._metrics.observe("deliver_seconds", deliver_s)
+    def delivered(self, endings: Sequence[Ending], deliver_s: float, traced: Trace | None = None) -> None:
+        """Outcomes were acknowledged, that of a `traced` request among them."""
+        self._metrics.observe("deliver_seconds", deliver_s, trace=traced)
         counts: dict[tuple[str, str, str], int] = {}
+        failed = Counter[str]()
+        now_ms = time.time() * 1000
         for ending in endings:
             if not isinstance(ending, Outcome):
                 continue
@@ -124,6 +144,14 @@ class Meter:
             model = envelope.model if envelope.model in self._models else ""
             key: tuple[str, str, str] = (model, envelope.lane, code)
             counts[key] = counts.get(key, 0) + 1
+            if model and (lost := 1 if isinstance(result, Failed) else len(result.failures)):
+                failed[model] += lost
+            asked_ms = envelope.journey.first_seen_unix_ms or ending.job.record.timestamp_ms
+            if asked_ms > 0:  # else its producer did not say
+                age_s = max(0.0, now_ms - asked_ms) / 1000
+                self._metrics.observe("request_seconds", age_s, model, envelope.lane, trace=ending.job.trace)
+        for model, count in failed.items():
+            self.rates.add(model, Done(failed=count))
         for key, count in counts.items():
             self._metrics.count("requests_total", count, *key)
 

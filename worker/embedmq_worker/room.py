@@ -41,6 +41,11 @@ class Room:
         self.peak_bytes = max(self.peak_bytes, self.held.bytes)
         return True
 
+    def used_ratio(self, lane: Lane) -> float:
+        """How near a lane is to what keeps it out: its share, or the whole room. May be read from any thread."""
+        mine, held, limit, share = self._lanes[lane], self.held, self._limit, self._shares[lane]
+        return max(_ratio(mine, limit) / share, _ratio(held, limit))
+
     async def wait(self, cost: Cost, lane: Lane) -> None:
         """Take the room for one request as soon as there is enough of it."""
         while not self.enter(cost, lane):
@@ -60,6 +65,10 @@ class Room:
 
 def _add(held: Cost, cost: Cost) -> Cost:
     return Cost(held.bytes + cost.bytes, held.items + cost.items, held.tokens + cost.tokens)
+
+
+def _ratio(held: Cost, limit: Cost) -> float:
+    return max(held.bytes / limit.bytes, held.items / limit.items, held.tokens / limit.tokens)
 
 
 def _fits(held: Cost, cost: Cost, limit: Cost, share: float) -> bool:

@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -18,12 +19,15 @@ from embedmq_worker.assemble import Threads, assemble, house, pools
 from embedmq_worker.catalogue import Catalogue
 from embedmq_worker.config import Config
 from embedmq_worker.errors import Unreachable
+from embedmq_worker.gauges import describe, refresh
 from embedmq_worker.health import Endpoint, Health
 from embedmq_worker.heap import return_large_buffers
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.offload import in_thread
 from embedmq_worker.residents import Residents
 from embedmq_worker.road import Road
+from embedmq_worker.trace import Noted
+from embedmq_worker.trace_export import Exporter
 from embedmq_worker.watch import Watch
 from embedmq_worker.world import World, connected
 
@@ -48,7 +52,7 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
 
     Raises:
         CheckpointInvalid, CheckpointUnreachable: a pinned model cannot be loaded.
-        ConfigInvalid: the HTTP address cannot be used.
+        ConfigInvalid: the HTTP address cannot be used, or what tracing needs is not installed.
         Unreachable: Kafka or Redis did not answer in time.
     """
     stop = _stop_on_signals()
@@ -56,24 +60,37 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
     health, metrics = Health(), Metrics()
     async with contextlib.AsyncExitStack() as stack:
         endpoint = Endpoint(config.worker.http, health, metrics.registry)
+        describe(metrics, config)
+        endpoint.refresh_by(partial(refresh, metrics, health, None, config.worker.device))
         endpoint.start()
         stack.callback(endpoint.stop)
         stack.callback(asyncio.create_task(_beat(health)).cancel)
         threads = Threads(*(stack.enter_context(pool) for pool in pools(config)))
+        put = _exporting(config, worker_id, metrics, stack) if config.tracing.enabled else None
         starting = asyncio.create_task(_start(config, stack, health, metrics, sharers))
         await _first(starting, stop)
         if not starting.cancelled():
             world, residents = starting.result()
-            road = assemble(config, worker_id, world, residents, metrics, threads)
-            endpoint.refresh = lambda: _refresh(metrics, road)
+            road = assemble(config, worker_id, world, residents, metrics, threads, put)
+            endpoint.refresh_by(partial(refresh, metrics, health, road, config.worker.device))
             watch = Watch(config.worker.blocked_loop_s, metrics)
             watch.start()
             stack.callback(watch.stop)
             _spare_the_collector()
             log.info("started", extra={"http": endpoint.address, "models": sorted(config.models)})
-            catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, residents)
+            catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, residents, metrics)
             await _run(config, road, health, catalogue, stop)
     log.info("stopped")
+
+
+def _exporting(
+    config: Config, worker_id: str, metrics: Metrics, stack: contextlib.AsyncExitStack
+) -> Callable[[Noted], None]:
+    """Begin to send spans; the last ones go when everything else has ended."""
+    exporter = Exporter(config.tracing, worker_id, metrics)
+    exporter.start()
+    stack.push_async_callback(in_thread, exporter.close, "spans")
+    return exporter.put
 
 
 async def _start(
@@ -103,7 +120,7 @@ async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue,
     """Join the groups, work until told to stop, drain, leave."""
     health.waiting_for = ("Kafka's groups",)
     joining = asyncio.create_task(_become_ready(health, road))
-    publishing = asyncio.create_task(catalogue.publish(road.waiting, road.meter, road.sources, road.changed))
+    publishing = asyncio.create_task(catalogue.publish(road))
     running = asyncio.create_task(_work(road))
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -159,7 +176,22 @@ async def _work(road: Road) -> None:
             await source.start()
     except KafkaError as error:
         raise Unreachable(f"Kafka went away before the groups were joined: {type(error).__name__}: {error}") from error
-    await road.run()
+    try:
+        await road.run()
+    except BaseExceptionGroup as errors:
+        error = first_of(errors, KafkaError)
+        if error is None:
+            raise
+        raise Unreachable(f"Kafka does not let this worker go on: {type(error).__name__}: {error}") from errors
+
+
+def first_of(errors: BaseExceptionGroup, kind: type[Exception]) -> BaseException | None:
+    """The first error of a kind within groups of groups."""
+    found = errors.subgroup(kind)
+    error: BaseException | None = found
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _become_ready(health: Health, road: Road) -> None:
@@ -167,18 +199,3 @@ async def _become_ready(health: Health, road: Road) -> None:
         await source.joined.wait()
     health.waiting_for = ()
     log.info("ready")
-
-
-def _refresh(metrics: Metrics, road: Road) -> None:
-    """Bring the gauges up to date when somebody looks. Called in the HTTP thread: it only reads numbers."""
-    metrics.set("in_flight_bytes", road.room.held.bytes)
-    metrics.set("in_flight_bytes_peak", road.room.peak_bytes)
-    metrics.set("in_flight_items", road.room.held.items)
-    for source in road.sources:
-        metrics.set("assigned_partitions", source.partitions, source.reader)
-    metrics.set("memory_budget_bytes", road.residents.budget_bytes)
-    for name, state in road.residents.states().items():
-        metrics.set("model_loaded", float(state.state == "resident"), name)
-        metrics.set("model_bytes", state.bytes, name)
-        metrics.set("model_thrashing", float(state.thrashing), name)
-        metrics.set("waiting_for_model", road.gathering.absent.count(name), name)

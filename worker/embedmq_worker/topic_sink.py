@@ -31,6 +31,7 @@ from embedmq_worker.check import check_reply_topic
 from embedmq_worker.config import Config
 from embedmq_worker.engine.seam import Fault
 from embedmq_worker.jobs import Ending
+from embedmq_worker.login import connection_options
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.plan import TopicWrite
 from embedmq_worker.topics import Topics, wanted
@@ -64,8 +65,9 @@ class TopicSink:
         self._mending = asyncio.Lock()
         self._partitioner = DefaultPartitioner()
         self._told_s: dict[str, float] = {}
+        self._away_since_s: float | None = None
         self._producer = AIOKafkaProducer(
-            **config.kafka.options(),
+            **connection_options(config.kafka),
             client_id="embedmq-replies",
             # Not idempotent: after a batch that Kafka refuses, aiokafka's sequence numbers have a gap, and Kafka would
             # take nothing more for that partition. Replies are at least once in any case.
@@ -85,6 +87,12 @@ class TopicSink:
         except TimeoutError:
             log.warning("replies_left_behind")
 
+    @property
+    def away_s(self) -> float:
+        """For how long Kafka has not taken all that was produced; 0 while it does. May be read from any thread."""
+        since_s = self._away_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
+
     async def write(self, writes: Sequence[TopicWrite]) -> list[tuple[Ending, Fault]]:
         """Produce all and wait for the acknowledgements; returns the replies that can never be delivered, and the
         retries that are too large to be written.
@@ -93,6 +101,7 @@ class TopicSink:
         if "dead_letter_blocked" in self._told_s:
             self._metrics.set("dead_letters_blocked", 0)
         self._told_s.clear()
+        self._away_since_s = None
         return [(write.ending, fault) for write, fault in zip(writes, faults, strict=True) if fault is not None]
 
     async def _write(self, write: TopicWrite) -> Fault | None:
@@ -191,6 +200,8 @@ class TopicSink:
         """Say what Kafka does not take, now and then: it is tried again every second, for as long as it takes."""
         event = "produce_failed" if write.kind == "reply" else "dead_letter_blocked"
         now_s = time.monotonic()
+        if self._away_since_s is None:
+            self._away_since_s = now_s
         if now_s - self._told_s.get(event, -REPEAT_S) < REPEAT_S:
             return
         self._told_s[event] = now_s

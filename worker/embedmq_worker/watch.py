@@ -60,9 +60,11 @@ class Watch:
             except RuntimeError:
                 return  # the loop is closed
             if self._turned.wait(self._blocked_s):
+                self._metrics.observe("loop_delay_seconds", time.monotonic() - asked_s)
                 continue
             self._blocked(sys._current_frames().get(watched), time.monotonic() - asked_s)
             self._turned.wait()
+            self._metrics.observe("loop_delay_seconds", time.monotonic() - asked_s)
             if not self._stopped.is_set():
                 log.warning("loop_turned", extra={"seconds": round(time.monotonic() - asked_s, 3)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 
@@ -35,3 +36,19 @@ def free_bytes(wanted: str) -> int | None:
     if not torch.cuda.is_available():  # one is configured that is not here: loading will say so
         return None
     return torch.cuda.mem_get_info(device)[0]
+
+
+def used_and_total_bytes(wanted: str) -> tuple[int, int] | None:
+    """Memory of the device that is in use, by whomever; None where it has none of its own, or none was used yet.
+
+    It never imports torch, nor waits for a thread that does: whoever reads metrics would wait, too.
+    """
+    cuda = sys.modules.get("torch.cuda")
+    begun = getattr(cuda, "is_initialized", None)
+    if wanted == "cpu" or cuda is None or begun is None or not begun():
+        return None
+    try:
+        free, total = cuda.mem_get_info(wanted if wanted.startswith("cuda") else "cuda")
+    except RuntimeError:  # it is broken, which the next batch on it finds and tells
+        return None
+    return total - free, total

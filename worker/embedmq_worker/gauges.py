@@ -1,0 +1,65 @@
+"""What do the gauges say at the moment that somebody reads them?"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from embedmq_schemas.requests import LANES
+
+from embedmq_worker.config import Config
+from embedmq_worker.engine.devices import used_and_total_bytes
+from embedmq_worker.health import Health
+from embedmq_worker.metrics import Metrics
+from embedmq_worker.road import Road
+
+
+def describe(metrics: Metrics, config: Config) -> None:
+    """What stays so for as long as the process lives."""
+    versions = (_version("embedmq"), platform.python_version(), _version("torch"))
+    metrics.set("worker_info", 1, config.prefix, *versions, config.worker.device)
+
+
+def refresh(metrics: Metrics, health: Health, road: Road | None, device: str) -> None:
+    """Bring them up to date; `road` is None while the worker starts. Called in a thread of its own: it only reads."""
+    metrics.set("ready", float(health.ready()[0]))
+    if (memory := used_and_total_bytes(device)) is not None:
+        for state, size_bytes in zip(("used", "total"), memory, strict=True):
+            metrics.set("device_memory_bytes", size_bytes, state)
+    if road is not None:
+        _room(metrics, road)
+        _world(metrics, road)
+        _models(metrics, road)
+
+
+def _room(metrics: Metrics, road: Road) -> None:
+    metrics.set("in_flight_bytes", road.room.held.bytes)
+    metrics.set("in_flight_bytes_peak", road.room.peak_bytes)
+    metrics.set("in_flight_items", road.room.held.items)
+    for lane in LANES:
+        metrics.set("room_used_ratio", road.room.used_ratio(lane), lane)
+
+
+def _world(metrics: Metrics, road: Road) -> None:
+    metrics.set("world_away_seconds", road.delivery.redis.away_s, "redis")
+    kafka_s = max(road.delivery.topics.away_s, *(source.away_s for source in road.sources))
+    metrics.set("world_away_seconds", kafka_s, "kafka")
+    for source in road.sources:
+        metrics.set("assigned_partitions", source.partitions, source.reader)
+
+
+def _models(metrics: Metrics, road: Road) -> None:
+    metrics.set("memory_budget_bytes", road.residents.budget_bytes)
+    for name, state in road.residents.states().items():
+        metrics.set("model_loaded", float(state.state == "resident"), name)
+        metrics.set("model_bytes", state.bytes, name)
+        metrics.set("model_thrashing", float(state.thrashing), name)
+        metrics.set("waiting_for_model", road.gathering.absent.count(name), name)
+
+
+def _version(package: str) -> str:
+    """As installed; a source tree or a worker without torch has none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
