@@ -173,18 +173,18 @@ class Site:
         self.reading = RedisReader(server.url, self.prefix, self.outcomes)
         self._stack.push_async_callback(self.reading.client.aclose)
 
-    async def until(self, holds: Callable[[], bool], what: str, timeout_s: float = 30.0) -> bool:
+    async def until(self, holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> bool:
         """Wait until something holds; a problem of the row if it does not in time."""
         held = await self._wait(holds, timeout_s)
         if not held:
             self.problem(f"{what}: not within {timeout_s:g} s")
         return held
 
-    async def answered(self, timeout_s: float = 45.0) -> None:
+    async def answered(self, timeout_s: float = 90.0) -> None:
         """Until every accepted request has its answer (I1)."""
         await self._wait(lambda: not unanswered(self.ledger, self.outcomes), timeout_s)
 
-    async def settle(self, timeout_s: float = 45.0) -> None:
+    async def settle(self, timeout_s: float = 90.0) -> None:
         """Everything is answered and at rest; then all invariants are looked at. The end of each row."""
         await self.answered(timeout_s)
         lag = await self._lag()
