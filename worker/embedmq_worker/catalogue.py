@@ -8,6 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.catalogue import (
@@ -29,11 +30,15 @@ from redis.exceptions import RedisError
 from embedmq_worker.config import Config
 from embedmq_worker.meter import Meter
 from embedmq_worker.residents import Residents
+from embedmq_worker.roster import Roster
 from embedmq_worker.source import Source
 from embedmq_worker.waiting import Waiting
 
 WITHDRAW_TIMEOUT_S = 1.0
 """It expires anyway: a stop does not wait for a Redis that is away."""
+
+MOST_REFUSED = 100
+"""Models named in the status whose last order is not followed."""
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +46,18 @@ log = logging.getLogger(__name__)
 class Catalogue:
     """Writes the models' entries and this worker's status while the worker runs."""
 
-    def __init__(self, client: RedisClient, config: Config, names: Names, worker_id: str, residents: Residents) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        config: Config,
+        roster: Roster,
+        names: Names,
+        worker_id: str,
+        residents: Residents,
+    ) -> None:
         self._client = client
         self._config = config
+        self._roster = roster
         self._names = names
         self._worker_id = worker_id
         self._residents = residents
@@ -80,10 +94,14 @@ class Catalogue:
         now_s = time.monotonic()
         models: dict[str, ModelStatus] = {}
         for name, state in self._residents.states().items():
+            if name not in self._roster:
+                continue
             facts = self._residents.facts(name)
             models[name] = ModelStatus(
                 state=state.state,
-                pinned=self._config.models[name].pinned,
+                pinned=self._roster[name].pinned,
+                served=self._roster.serves(name),
+                entry=self._roster.entry(name),
                 bytes=state.bytes,
                 wait_s={lane: self._wait_s(name, lane, waiting, meter, lags.get(lane, {})) for lane in LANES}
                 if name in meter.tokens_per_s
@@ -104,27 +122,30 @@ class Catalogue:
             started_unix_ms=self._started_unix_ms,
             device=self._config.worker.device,
             models=models,
+            control_offset=self._roster.offset,
+            refused=dict(islice(self._roster.refused.items(), MOST_REFUSED)),
         )
 
     def _wait_s(self, model: str, lane: Lane, waiting: Waiting, meter: Meter, lags: Mapping[str, int]) -> float:
         """What waits here and in Kafka, by the rate of late."""
-        shared = self._config.models[model].shared
+        shared = self._roster[model].shared
         topic = self._names.shared(lane) if shared else self._names.requests(model, lane)
         behind = lags.get(topic, 0) * meter.tokens_per_request.get(model, 0.0)
         return round((waiting.wait_tokens(model, lane) + behind) / meter.tokens_per_s[model], 3)
 
     async def _write(self, status: WorkerStatus) -> None:
-        keys = [self._names.model(name) for name in self._config.models]
+        roster = dict(self._roster)  # it may change while Redis answers
+        keys = [self._names.model(name) for name in roster]
         known = await self._client.mget(keys)
         pipe = self._client.pipeline(transaction=False)
-        for name, key, value in zip(self._config.models, keys, known, strict=True):
-            pipe.execute_command("SET", key, encode(self._entry(name, value)), "EX", CATALOGUE_TTL_S)
+        for name, key, value in zip(roster, keys, known, strict=True):
+            pipe.execute_command("SET", key, encode(self._entry(name, roster[name].shared, value)), "EX", CATALOGUE_TTL_S)
         pipe.execute_command("SET", self._names.worker(self._worker_id), encode(status), "EX", STATUS_TTL_S)
         await pipe.execute()
 
-    def _entry(self, name: str, known: bytes | str | None) -> ModelEntry:
+    def _entry(self, name: str, shared: bool, known: bytes | str | None) -> ModelEntry:
         """Where a model is served, which the configuration says, and what it can do, which whoever loaded it says."""
-        shared, limits = self._config.models[name].shared, self._config.limits
+        limits = self._config.limits
         facts = self._residents.facts(name)
         if facts is None:
             return structs.replace(_read(known) or ModelEntry(name=name, outputs=[]), shared=shared, limits=limits)

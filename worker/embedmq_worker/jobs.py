@@ -28,10 +28,9 @@ class Cost(Struct, frozen=True, gc=False):
 class Job(Struct, eq=False, gc=False):
     """One record on its way: `remaining` items still lack a vector; `encoded` has what is there, by first item.
 
-    `checked` says whether the request was held against its model's facts, which are known once the model was loaded;
-    `alone` that it may break the device, and gets a batch of its own; `suspect` that processes died with it, or with a
-    neighbour of it; `exhausted` that memory ran out on one of its items alone. `peers` are those whose items may be the
-    same as its own, which are `keys` to them.
+    `alone` says that it may break the device, and gets a batch of its own; `suspect` that processes died with it, or
+    with a neighbour of it; `exhausted` that memory ran out on one of its items alone. `peers` are those whose items may
+    be the same as its own, which are `keys` to them.
     """
 
     record: Record
@@ -42,7 +41,6 @@ class Job(Struct, eq=False, gc=False):
     request: Request | None = None
     options: Options = Options()
     prepared: Prepared = Prepared([], None, [], {})
-    checked: bool = False
     alone: bool = False
     suspect: bool = False
     remaining: int = 0

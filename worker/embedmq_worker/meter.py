@@ -28,9 +28,9 @@ class Meter:
     """Counts what passes each stage; the running rates are what clients are told to expect."""
 
     def __init__(self, metrics: Metrics, models: Collection[str], budgets: Mapping[str, Budget]) -> None:
-        """`models` are those configured; `budgets` gains one for each model that is loaded."""
+        """`models` are those that the worker has at any moment; `budgets` gains one for each model that is loaded."""
         self._metrics = metrics
-        self._models = frozenset(models)
+        self._models = models
         self._budgets = budgets
         self._ways: dict[str, tuple[str, str]] = {}
         self.tokens_per_s: dict[str, float] = {}

@@ -18,7 +18,7 @@ from embedmq_worker.errors import ConfigInvalid, Unreachable
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.redis_sink import connect, wait_reachable
 from embedmq_worker.topic_sink import TopicSink
-from embedmq_worker.topics import Topics, ensure
+from embedmq_worker.topics import Topics, ensure, wanted
 
 LOOK_TIMEOUT_S: Final = 0.5
 """How long the device waits for what Redis may know of a batch."""
@@ -62,7 +62,7 @@ async def _reach_kafka(config: Config, topics: Topics, replies: TopicSink) -> No
     while True:
         try:
             await topics.start()
-            await ensure(topics, config, Names(config.prefix))
+            await ensure(topics, wanted(config, Names(config.prefix)))
             await replies.start()
         except (KafkaError, AttributeError) as error:
             # AttributeError is aiokafka's admin client on a cluster that knows no controller yet
