@@ -165,7 +165,7 @@ class BatchChoice(RuleBasedStateMachine):
         for model in MODELS:
             for lane in LANES:
                 waiting = [job for job in jobs if key(job)[:2] == (model, lane)]
-                assert self.waiting.wait_tokens(model, lane) == sum(job.cost.tokens for job in waiting)
+                assert self.waiting.tokens()[model, lane] == sum(job.cost.tokens for job in waiting)
         oldest_s: dict[str, float] = {}
         for job in jobs:
             oldest_s[job.envelope.model] = min(job.arrived_s, oldest_s.get(job.envelope.model, job.arrived_s))

@@ -94,4 +94,4 @@ async def test_tenants_that_no_longer_wait_cost_nothing() -> None:
         waiting.put([make_job("a")])
         await take(waiting)
     assert waiting.demands() == []
-    assert waiting.wait_tokens("m", "interactive") == 0
+    assert waiting.tokens() == {}

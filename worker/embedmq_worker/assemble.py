@@ -140,7 +140,7 @@ def assemble(
     )
     forward = Forward(
         supply=Supply(
-            Device(threads.launcher, threads.collector),
+            Device(threads.launcher, threads.collector, meter.busy),
             twins,
             Recall(Contents(world.marks, names, config.cache, metrics)) if config.cache.enabled else None,
         ),
@@ -153,6 +153,7 @@ def assemble(
         meter=meter,
     )
     road = Road(
+        roster=roster,
         sources=[],
         decoder=decoder,
         suspects=suspects,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from embedmq_schemas.names import Reader
 from embedmq_schemas.results import Failed
@@ -12,8 +13,10 @@ from embedmq_schemas.results import Failed
 from embedmq_worker.choose import Budget
 from embedmq_worker.engine.seam import ModelFacts
 from embedmq_worker.jobs import Batch, Ending, Job, Outcome
+from embedmq_worker.lag import Shares
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.plan import Plan
+from embedmq_worker.rates import Busy, Done, Rates
 from embedmq_worker.supply import Supplied
 
 SMOOTHING = 0.2
@@ -27,7 +30,13 @@ log = logging.getLogger(__name__)
 class Meter:
     """Counts what passes each stage; the running rates are what clients are told to expect."""
 
-    def __init__(self, metrics: Metrics, models: Collection[str], budgets: Mapping[str, Budget]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        models: Collection[str],
+        budgets: Mapping[str, Budget],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`models` are those that the worker has at any moment; `budgets` gains one for each model that is loaded."""
         self._metrics = metrics
         self._models = models
@@ -35,6 +44,7 @@ class Meter:
         self._ways: dict[str, tuple[str, str]] = {}
         self.tokens_per_s: dict[str, float] = {}
         self.tokens_per_request: dict[str, float] = {}
+        self.rates, self.busy, self.shares = Rates(clock), Busy(clock), Shares(clock)
 
     def loaded(self, model: str, facts: ModelFacts, load_s: float) -> None:
         """A model is resident; what was measured of it earlier still holds."""
@@ -67,6 +77,11 @@ class Meter:
         """Records came from Kafka."""
         self._metrics.count("records_total", records, reader)
 
+    def started(self, job: Job) -> None:
+        """A record is ours to answer."""
+        if job.envelope.model in self._models:
+            self.shares.count(job.envelope.lane, job.envelope.model)
+
     def prepared(self, model: str, jobs: Sequence[Job]) -> None:
         """Texts were cut into tokens."""
         self._metrics.observe("tokenize_seconds", jobs[0].tokenize_ms / 1000, model)
@@ -78,6 +93,8 @@ class Meter:
         """A batch has its vectors: counters and the log say for how much, the rest what that cost the device."""
         model, metrics, forward_s = batch.model, self._metrics, supplied.forward_s
         fill = supplied.tokens / self._budgets[model].tokens
+        room = self._budgets[model].tokens if supplied.items else 0
+        self.rates.add(model, Done(batch.items, batch.tokens, filled=min(supplied.tokens, room), room=room))
         metrics.count("items_total", batch.items, model)
         metrics.count("tokens_total", batch.tokens, model)
         if supplied.items:
@@ -115,6 +132,7 @@ class Meter:
         """Outcomes were acknowledged."""
         self._metrics.observe("deliver_seconds", deliver_s)
         counts: dict[tuple[str, str, str], int] = {}
+        failed = Counter[str]()
         for ending in endings:
             if not isinstance(ending, Outcome):
                 continue
@@ -124,6 +142,10 @@ class Meter:
             model = envelope.model if envelope.model in self._models else ""
             key: tuple[str, str, str] = (model, envelope.lane, code)
             counts[key] = counts.get(key, 0) + 1
+            if model and (lost := 1 if isinstance(result, Failed) else len(result.failures)):
+                failed[model] += lost
+        for model, count in failed.items():
+            self.rates.add(model, Done(failed=count))
         for key, count in counts.items():
             self._metrics.count("requests_total", count, *key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -105,6 +106,15 @@ METRICS: Final = (
             "Falling for hours: requests will be lost. Add workers, or raise the topics' `retention.ms`."),
     _metric("loop_delay_seconds", "histogram", "seconds", "", "How long the event loop took to answer when asked.",
             "Above 0.1 often: the process lacks processor time, or something holds the loop up.", *_SECONDS),
+    _metric("lag_records", "gauge", "records", "model lane",
+            "Requests without an outcome, in Kafka or here, of the partitions that this worker reads.",
+            "Rising: add workers. Of a model on the shared topics it is a share, by what was read of late."),
+    _metric("lag_tokens", "gauge", "tokens", "model lane", "Their tokens, by the mean of late.",
+            "What to scale by: divided by the rate of tokens_total, it is the time that all this takes."),
+    _metric("lag_age_seconds", "gauge", "seconds", "model lane", "Age of the oldest of them, about.",
+            "Above what callers wait for: add workers, or see waiting_for_model and model_paused."),
+    _metric("device_busy_ratio", "gauge", "ratio", "", "Part of the last minute in which the device had work.",
+            "Near 1 with lag: add workers. Low with lag: something before the device is slow; see tokenize_seconds."),
     _metric("loop_blocked_total", "counter", "blocks", "", "Times the event loop stood still too long.",
             "Above 0: the log's `loop_blocked` has the stack that held it up."),
     _metric("world_away_seconds", "gauge", "seconds", "world",
@@ -168,6 +178,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
+        self._shown: dict[str, dict[tuple[str, ...], float]] = {}
         self._histograms: dict[str, Histogram] = {}
         for metric in METRICS:
             text = f"{metric.meaning} [{metric.unit}]"
@@ -190,6 +201,16 @@ class Metrics:
         """Set a gauge."""
         gauge = self._gauges[f"embedmq_{name}"]
         (gauge.labels(*labels) if labels else gauge).set(value)
+
+    def set_all(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
+        """Set a gauge for these labels, and take it away for all others. What has not changed costs next to nothing."""
+        gauge, shown = self._gauges[f"embedmq_{name}"], self._shown.setdefault(name, {})
+        for labels in shown.keys() - values.keys():
+            gauge.remove(*labels)
+        for labels, value in values.items():
+            if shown.get(labels) != value:
+                gauge.labels(*labels).set(value)
+        self._shown[name] = dict(values)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Add to a histogram."""

@@ -136,6 +136,11 @@ class Progress:
         return None if self._seen < 0 else self._seen + 1
 
     @property
+    def next(self) -> int | None:
+        """The offset after the last record read, or before the first where it was committed that reading begins."""
+        return self._committed if self._seen < 0 else self._seen + 1
+
+    @property
     def open(self) -> int:
         """How many records are read and not complete."""
         return len(self._open)

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from embedmq_schemas.names import Reader
 
+from embedmq_worker.lag import Stand
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.partitions import Partitions
 from embedmq_worker.polling import Read
@@ -45,6 +46,14 @@ class Place:
     read_unix_ms: int | None = None
 
 
+@dataclass(slots=True)
+class End:
+    """Where one partition ended when Kafka was last asked, and when nothing of it was unread."""
+
+    offset: int = 0
+    reached_unix_ms: float | None = None
+
+
 class Retention:
     """Watches what one reader reads. Missing offsets tell of retention only where the partition begins behind them:
     else they are gaps, as compaction and transactions leave them.
@@ -60,12 +69,19 @@ class Retention:
         self._retention_ms = retention_ms
         self._places: dict[TopicPartition, Place] = {}
         self._gaps: dict[TopicPartition, list[Gap]] = {}
+        self._ends: dict[TopicPartition, End] = {}
+        self._assigned_unix_ms = 0.0
         self._found = asyncio.Event()
         self._warned_s = float("-inf")
 
     def assigned(self) -> None:
         """Reading begins anew, at the commits."""
-        self._places = {}
+        self._places, self._ends = {}, {}
+        self._assigned_unix_ms = time.time() * 1000
+
+    def stands(self) -> list[Stand]:
+        """How much of each partition waits, and since when. May be asked at any time."""
+        return [self._stand(tp, progress) for tp, progress in self._partitions.ours.items()]
 
     def lost_before(self, tp: TopicPartition, commit: int | None, beginning: int) -> int:
         """How many records (gaps between them included) were removed between the group's commit and the first one that
@@ -99,6 +115,7 @@ class Retention:
                 await asyncio.wait_for(self._found.wait(), LOOK_S)
             self._found.clear()
             self._look(time.time() * 1000)
+            await self._ask_ends()
             if self._gaps:
                 await self._ask()
                 await asyncio.sleep(ASK_S)
@@ -128,7 +145,12 @@ class Retention:
 
     def _look(self, now_unix_ms: float) -> None:
         """Measure the age of the oldest record that waits, here or in Kafka, and warn when it may be removed soon."""
-        ages = {tp: self._age_ms(tp, progress, now_unix_ms) for tp, progress in self._partitions.ours.items()}
+        ages: dict[TopicPartition, float] = {}
+        for tp, progress in self._partitions.ours.items():
+            stand = self._stand(tp, progress)
+            if not stand.unread:
+                self._ends.setdefault(tp, End()).reached_unix_ms = now_unix_ms
+            ages[tp] = 0.0 if stand.oldest_unix_ms is None else max(0.0, now_unix_ms - stand.oldest_unix_ms)
         tp = max(ages, key=ages.__getitem__, default=None)
         age_ms = ages[tp] if tp else 0.0
         self._metrics.set("oldest_record_seconds", age_ms / 1000, self._reader)
@@ -138,14 +160,43 @@ class Retention:
             of = {"reader": self._reader, "topic": tp.topic, "partition": tp.partition}
             log.warning("retention_near", extra={**of, "age_s": round(age_ms / 1000)})
 
-    def _age_ms(self, tp: TopicPartition, progress: Progress, now_unix_ms: float) -> float:
-        """Of what is read and open, else of what was read last, where Kafka has more: it is not much younger."""
-        sent_unix_ms, place = progress.oldest_unix_ms, self._places.get(tp)
-        if sent_unix_ms is None and place is not None:
-            end: int | None = self._consumer.highwater(tp)
-            waits = end is not None and end > (place.start if progress.reached is None else progress.reached)
-            sent_unix_ms = place.read_unix_ms if waits else None
-        return max(0.0, now_unix_ms - sent_unix_ms) if sent_unix_ms and sent_unix_ms > 0 else 0.0
+    def _stand(self, tp: TopicPartition, progress: Progress) -> Stand:
+        """By what was fetched last, or by what Kafka was asked: nothing is fetched of a partition while it is held."""
+        place, end = self._places.get(tp), self._ends.get(tp)
+        next = place.start if progress.next is None and place is not None else progress.next
+        ends: list[int | None] = [self._consumer.highwater(tp), end.offset if end is not None else None]
+        known = max((offset for offset in ends if offset is not None), default=0)
+        unread = 0 if next is None else max(0, known - next)
+        oldest_unix_ms: float | None = progress.oldest_unix_ms
+        if oldest_unix_ms is None and unread:
+            oldest_unix_ms = self._unread_since_unix_ms(place, end)
+        if oldest_unix_ms is not None and oldest_unix_ms <= 0:  # the producer said none
+            oldest_unix_ms = self._assigned_unix_ms
+        return Stand(tp.topic, unread, progress.open, oldest_unix_ms)
+
+    def _unread_since_unix_ms(self, place: Place | None, end: End | None) -> float:
+        """What is unread was sent after what was read last, and came after there was nothing unread. Where neither was
+        seen yet, it waits since the assignment at least.
+        """
+        read = place.read_unix_ms if place is not None else None
+        reached = end.reached_unix_ms if end is not None else None
+        after = [moment for moment in (read, reached) if moment is not None and moment > 0]
+        return max(after, default=self._assigned_unix_ms)
+
+    async def _ask_ends(self) -> None:
+        """Ask Kafka where partitions end of which something is unread: the client learns it only when it fetches on."""
+        ours = self._partitions.ours
+        behind = [tp for tp, progress in ours.items() if self._stand(tp, progress).unread]
+        if not behind:
+            return
+        try:
+            async with asyncio.timeout(LOOK_S):
+                found: dict[TopicPartition, int] = await self._consumer.end_offsets(behind)
+        except (KafkaError, TimeoutError):
+            return  # what was known last holds: whether Kafka is there is the commits' to say
+        if ours is self._partitions.ours:
+            for tp, offset in found.items():
+                self._ends.setdefault(tp, End()).offset = offset
 
     def _rewound(self, tp: TopicPartition, expected: int, found: int) -> None:
         offsets = {"expected_offset": expected, "found_offset": found}

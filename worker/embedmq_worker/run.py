@@ -42,10 +42,11 @@ def worker_name() -> str:
     return uuid.uuid4().hex[:12]
 
 
-async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
+async def serve(config: Config, worker_id: str, sharers: int = 1, reread: Reread | None = None) -> None:
     """Run one worker until SIGTERM or SIGINT; returns when all that it read is delivered, committed and left.
 
-    `sharers` workers share the device, so each takes its part of the memory.
+    `sharers` workers share the device, so each takes its part of the memory. At SIGHUP `reread` says what is configured
+    by now; without it nothing else is.
 
     Raises:
         CheckpointInvalid, CheckpointUnreachable: a pinned model cannot be loaded.
@@ -74,7 +75,7 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
             stack.callback(watch.stop)
             _spare_the_collector()
             log.info("started", extra={"http": endpoint.address, "models": sorted(config.models)})
-            catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, residents)
+            catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, residents, metrics)
             await _run(config, road, health, catalogue, stop)
     log.info("stopped")
 
@@ -106,7 +107,7 @@ async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue,
     """Join the groups, work until told to stop, drain, leave."""
     health.waiting_for = ("Kafka's groups",)
     joining = asyncio.create_task(_become_ready(health, road))
-    publishing = asyncio.create_task(catalogue.publish(road.waiting, road.meter, road.sources, road.changed))
+    publishing = asyncio.create_task(catalogue.publish(road))
     running = asyncio.create_task(_work(road))
     stopping = asyncio.create_task(stop.wait())
     try:

@@ -15,6 +15,7 @@ from embedmq_schemas.names import Reader
 from embedmq_worker.assignor import Assignor
 from embedmq_worker.commits import Commits
 from embedmq_worker.config import Kafka
+from embedmq_worker.lag import Stand
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.partitions import Partitions
 from embedmq_worker.past import KEPT_S, Fate
@@ -172,14 +173,9 @@ class Source:
         """How many partitions are assigned."""
         return len(self._partitions.ours)
 
-    def lag(self) -> dict[str, int]:
-        """Records that wait in Kafka, by topic, as of the last fetch."""
-        lags: dict[str, int] = {}
-        for tp, progress in self._partitions.ours.items():
-            end: int | None = self._consumer.highwater(tp)
-            if end is not None and progress.reached is not None:
-                lags[tp.topic] = lags.get(tp.topic, 0) + max(0, end - progress.reached)
-        return lags
+    def stands(self) -> list[Stand]:
+        """What waits in each partition, read or unread."""
+        return self._retention.stands()
 
     async def assigned(self, partitions: set[TopicPartition]) -> None:
         """Start to track; called by aiokafka."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from embedmq_schemas.requests import Lane
@@ -84,9 +84,12 @@ class Waiting:
         """Drop and return what waits for one model, begun or not: it will not be computed."""
         return self._remove(lambda row, _: row.model == model)
 
-    def wait_tokens(self, model: str, lane: Lane) -> int:
-        """Tokens that wait ahead of a request arriving now."""
-        return sum(row.tokens for row in self._rows.values() if (row.model, row.lane) == (model, lane))
+    def tokens(self) -> Counter[tuple[str, Lane]]:
+        """Tokens that wait ahead of a request arriving now, by model and lane."""
+        found = Counter[tuple[str, Lane]]()
+        for row in self._rows.values():
+            found[row.model, row.lane] += row.tokens
+        return found
 
     def demands(self) -> list[Demand]:
         """What waits, by model, whether it is in memory or not."""
