@@ -173,7 +173,8 @@ def assemble(
         meter=meter,
         commit_interval_s=config.kafka.commit_interval_ms / 1000,
     )
-    topics: dict[Reader, list[str]] = {**request_topics(roster, names), "retry": retry_topics(config, names)}
+    topics: dict[Reader, list[str]] = {"retry": retry_topics(config, names)}
+    topics.update(request_topics(roster, names).items())
     road.sources = [
         Source(reader, names.group(reader), topics[reader], config.kafka, worker_id, metrics, road.revoke)
         for reader in READERS

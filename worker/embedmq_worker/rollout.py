@@ -9,6 +9,7 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 from embedmq_schemas.names import Names
+from embedmq_schemas.requests import Lane
 
 from embedmq_worker.config import Config
 from embedmq_worker.residents import Residents
@@ -59,12 +60,14 @@ class Rollout:
             await self._make_topics()
             self._residents.follow(changes, served.models)
             topics = request_topics(served.models, self._names)
-            grace_s = self._config.worker.shutdown_grace_s
-            reading = [source.subscribe(topics[source.reader], grace_s) for source in self._sources if source.reader != "retry"]
-            await asyncio.gather(*reading)
+            await asyncio.gather(*(self._read(source, topics) for source in self._sources))
             self._roster.forget()
         self._roster.offset = offset
         self._changed.set()
+
+    async def _read(self, source: Source, topics: Mapping[Lane, Sequence[str]]) -> None:
+        if source.reader != "retry":  # what is tried again is read whatever is served
+            await source.subscribe(topics[source.reader], self._config.worker.shutdown_grace_s)
 
     async def _make_topics(self) -> None:
         """Make what is missing, however long Kafka is away: nothing could be read meanwhile in any case."""

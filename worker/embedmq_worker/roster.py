@@ -51,8 +51,7 @@ class Roster(Mapping[str, Model]):
 
     def become(self, served: Served) -> None:
         """From now on it is this."""
-        gone = {name: model for name, model in self._now.models.items() if name not in served.models}
-        self._leaving = {name: model for name, model in gone.items()}
+        self._leaving = {name: model for name, model in self._now.models.items() if name not in served.models}
         self._now = served
 
     def forget(self) -> None:

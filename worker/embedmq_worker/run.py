@@ -8,8 +8,8 @@ import gc
 import logging
 import signal
 import uuid
-from functools import partial
-from typing import TypeVar
+from functools import partial, reduce
+from typing import NamedTuple, TypeVar
 
 from aiokafka.errors import KafkaError
 from embedmq_schemas.names import Names
@@ -17,14 +17,21 @@ from embedmq_schemas.names import Names
 from embedmq_worker.assemble import Threads, assemble, house, pools
 from embedmq_worker.catalogue import Catalogue
 from embedmq_worker.config import Config
+from embedmq_worker.control import Control
 from embedmq_worker.errors import Unreachable
 from embedmq_worker.gauges import describe, refresh
 from embedmq_worker.health import Endpoint, Health
 from embedmq_worker.heap import return_large_buffers
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.offload import in_thread
+from embedmq_worker.orders import Orders, heed
 from embedmq_worker.residents import Residents
 from embedmq_worker.road import Road
+from embedmq_worker.rollout import Rollout, tell_refused
+from embedmq_worker.roster import Roster
+from embedmq_worker.served import overlay
+from embedmq_worker.steering import Reread, Steering, on_hangup
+from embedmq_worker.topics import ensure, wanted_requests
 from embedmq_worker.watch import Watch
 from embedmq_worker.world import World, connected
 
@@ -53,7 +60,7 @@ async def serve(config: Config, worker_id: str, sharers: int = 1, reread: Reread
         ConfigInvalid: the HTTP address cannot be used.
         Unreachable: Kafka or Redis did not answer in time.
     """
-    stop = _stop_on_signals()
+    stop, hung_up = _stop_on_signals(), on_hangup()
     return_large_buffers()  # unless a model that is loaded wants it otherwise
     health, metrics = Health(), Metrics()
     async with contextlib.AsyncExitStack() as stack:
@@ -64,33 +71,53 @@ async def serve(config: Config, worker_id: str, sharers: int = 1, reread: Reread
         stack.callback(endpoint.stop)
         stack.callback(asyncio.create_task(_beat(health)).cancel)
         threads = Threads(*(stack.enter_context(pool) for pool in pools(config)))
-        starting = asyncio.create_task(_start(config, stack, health, metrics, sharers))
+        starting = asyncio.create_task(_start(config, worker_id, stack, health, metrics, sharers))
         await _first(starting, stop)
         if not starting.cancelled():
-            world, residents = starting.result()
-            road = assemble(config, worker_id, world, residents, metrics, threads)
+            world, control, orders, roster, residents = starting.result()
+            road = assemble(config, roster, worker_id, world, residents, metrics, threads)
+            rollout = Rollout(config, roster, residents, world.topics, road.sources, road.changed)
+            steering = Steering(config, orders, control, rollout, reread or (lambda: config), hung_up)
             endpoint.refresh_by(partial(refresh, metrics, health, road, config.worker.device))
             watch = Watch(config.worker.blocked_loop_s, metrics)
             watch.start()
             stack.callback(watch.stop)
             _spare_the_collector()
-            log.info("started", extra={"http": endpoint.address, "models": sorted(config.models)})
+            served = [name for name in roster if roster.serves(name)]
+            log.info("started", extra={"http": endpoint.address, "models": sorted(served), "order": roster.offset})
             catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, residents, metrics)
-            await _run(config, road, health, catalogue, stop)
+            await _run(config, road, health, catalogue, steering, stop)
     log.info("stopped")
 
 
+class Started(NamedTuple):
+    """What there is before there is work to be drained."""
+
+    world: World
+    control: Control
+    orders: Orders
+    roster: Roster
+    residents: Residents
+
+
 async def _start(
-    config: Config, stack: contextlib.AsyncExitStack, health: Health, metrics: Metrics, sharers: int
-) -> tuple[World, Residents]:
-    """Whatever may take long before there is work to be drained."""
+    config: Config, worker_id: str, stack: contextlib.AsyncExitStack, health: Health, metrics: Metrics, sharers: int
+) -> Started:
+    """Whatever may take long."""
     health.waiting_for = ("Kafka and Redis",)
-    world = await stack.enter_async_context(connected(config, metrics))
+    world, names = await stack.enter_async_context(connected(config, metrics)), Names(config.prefix)
+    health.waiting_for = ("the orders of the control topic",)
+    control = Control(config.kafka, names, worker_id)
+    stack.push_async_callback(control.close)
+    orders = reduce(heed, await control.start(), Orders())
+    roster = Roster(overlay(config.models, orders), orders.offset)
+    tell_refused({}, roster.refused)
+    await ensure(world.topics, wanted_requests(config, roster, names))
     health.waiting_for = ("pinned models",)
-    residents = await in_thread(partial(house, config, sharers), "house")  # it may import torch
+    residents = await in_thread(partial(house, config, roster, sharers), "house")  # it may import torch
     stack.push_async_callback(residents.close)
-    await residents.load_pinned()
-    return world, residents
+    await residents.load_pinned(but=orders.last)  # what an order asks for must not keep a worker from starting
+    return Started(world, control, orders, roster, residents)
 
 
 async def _first(task: asyncio.Task[T], stop: asyncio.Event) -> None:
@@ -103,24 +130,29 @@ async def _first(task: asyncio.Task[T], stop: asyncio.Event) -> None:
         await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
 
-async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue, stop: asyncio.Event) -> None:
+async def _run(
+    config: Config, road: Road, health: Health, catalogue: Catalogue, steering: Steering, stop: asyncio.Event
+) -> None:
     """Join the groups, work until told to stop, drain, leave."""
     health.waiting_for = ("Kafka's groups",)
+    started = asyncio.Event()
     joining = asyncio.create_task(_become_ready(health, road))
     publishing = asyncio.create_task(catalogue.publish(road))
-    running = asyncio.create_task(_work(road))
+    running = asyncio.create_task(_work(road, started))
+    obeying = asyncio.create_task(_obey(steering, started))
     stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({running, publishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, publishing, obeying, stopping}, return_when=asyncio.FIRST_COMPLETED)
         health.waiting_for = ("the end: stopping",)
         log.info("stopping", extra={"in_flight_items": road.room.held.items})
+        obeying.cancel()  # what is served stays as it is from now on
         for source in road.sources:
             source.stop()
         await asyncio.wait({running}, timeout=config.worker.shutdown_grace_s)
         if not running.done():
             log.warning("grace_passed", extra={"in_flight_items": road.room.held.items})
     finally:
-        tasks = (joining, publishing, stopping, running)
+        tasks = (joining, publishing, obeying, stopping, running)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -128,7 +160,7 @@ async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue,
         for source in road.sources:
             await source.close()
         await catalogue.withdraw()
-    for work in (running, publishing):
+    for work in (running, publishing, obeying):
         if not work.cancelled():
             work.result()
 
@@ -156,14 +188,21 @@ async def _beat(health: Health) -> None:
         await asyncio.sleep(BEAT_S)
 
 
-async def _work(road: Road) -> None:
+async def _work(road: Road, started: asyncio.Event) -> None:
     """Join the groups and run the road to its end."""
     try:
         for source in road.sources:
             await source.start()
     except KafkaError as error:
         raise Unreachable(f"Kafka went away before the groups were joined: {type(error).__name__}: {error}") from error
+    started.set()
     await road.run()
+
+
+async def _obey(steering: Steering, started: asyncio.Event) -> None:
+    """Follow orders and SIGHUPs from when there are consumers to be told."""
+    await started.wait()
+    await steering.run()
 
 
 async def _become_ready(health: Health, road: Road) -> None:

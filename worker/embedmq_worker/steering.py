@@ -60,7 +60,7 @@ class Steering:
                 try:
                     found = await in_thread(self._read, "reload")
                 except WorkerError as error:
-                    log.error("config_not_reloaded", extra={"error": str(error)})
+                    log.warning("config_not_reloaded", extra={"error": str(error)})
                     continue
                 if keys := unlike(self._config, found):
                     log.warning("config_needs_restart", extra={"keys": keys})
