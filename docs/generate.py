@@ -1,4 +1,4 @@
-"""Which files under `docs/` are generated, and are they up to date?
+"""Which files under `docs/` and `deploy/monitoring/` are generated, and are they up to date?
 
 `python -m docs.generate` writes them, `--check` exits 1 and lists those that differ. Run from the repository's root.
 """
@@ -14,6 +14,8 @@ from typing import Final
 from embedmq_schemas.documents import asyncapi, json_schema
 
 from docs.pages import architecture, cli, logs, metrics, settings
+from docs.pages.monitoring import dashboard, page, rules
+from docs.pages.monitoring.questions import QUESTIONS
 
 DOCS: Final = Path(__file__).parent
 
@@ -29,6 +31,11 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "settings.md": settings.page,
     "metrics.md": metrics.page,
     "logs.md": logs.page,
+    "schemas/log.json": lambda: pretty(logs.schema()),
+    "monitoring.md": lambda: page.page(QUESTIONS),
+    "../deploy/monitoring/alerts.yaml": lambda: rules.rules(QUESTIONS),
+    "../deploy/monitoring/alerts_test.yaml": lambda: rules.tests(QUESTIONS),
+    "../deploy/monitoring/dashboard.json": lambda: dashboard.dashboard(QUESTIONS),
     "cli.md": cli.page,
     "architecture.md": architecture.page,
 }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from docs.pages.fields import COMMON, FIELDS, Field, field
 from docs.pages.markdown import NOTE, table
 from docs.pages.source import module_name, modules, parse
 
@@ -25,7 +26,8 @@ INTRODUCTION = """\
 A worker writes one JSON object a line to standard error: `time` (UTC), `level`, `event`, `logger`, `worker` (its
 id), the fields below, and `traceback` where something unexpected was caught. There is one event for each batch and
 each change of state, none for each request, and never the text of one. `worker.log_level` says which levels are
-written. Libraries' warnings come in the same form, with their message as the event.
+written. Libraries' warnings come in the same form, with their message as the event. The JSON Schema
+of a line is [`schemas/log.json`](schemas/log.json).
 
 """
 
@@ -34,8 +36,74 @@ Row = tuple[str, str, str, str]
 
 def page() -> str:
     """docs/logs.md."""
-    rows = {row for path in modules("embedmq_worker") for row in events(path, module_name("embedmq_worker", path))}
-    return NOTE + INTRODUCTION + table(HEAD, sorted(rows, key=lambda row: row[0].strip("`")))
+    found = rows()
+    meanings = {f"`{name}`": kind for name, kind in COMMON.items()}
+    for event, name in ((plain(row[0]), name) for row in found for name in field_names(row)):
+        kind = field(event, name)
+        meanings[f"`{name}`" if FIELDS.get(name) == kind else f"`{name}` of `{event}`"] = kind
+    return (
+        NOTE
+        + INTRODUCTION
+        + table(HEAD, found)
+        + "\n## Fields\n\n"
+        + table(("field", "type", "meaning"), [(name, *kind) for name, kind in sorted(meanings.items())])
+    )
+
+
+def schema() -> dict[str, object]:
+    """docs/schemas/log.json: of each event of ours, exactly its fields; of a library's, what every line has."""
+    named: dict[str, list[list[str]]] = {}
+    for row in rows():
+        named.setdefault(plain(row[0]), []).append(field_names(row))
+    ours = {event: _event(event, names) for event, names in named.items()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A line of a worker's log",
+        "type": "object",
+        "properties": {name: _type(kind) for name, kind in COMMON.items()},
+        "required": [name for name in COMMON if name != "traceback"],
+        "allOf": [
+            {"if": {"properties": {"event": {"const": event}}}, "then": {"$ref": f"#/$defs/{event}"}} for event in ours
+        ],
+        "$defs": ours,
+    }
+
+
+def rows() -> list[Row]:
+    """Every event, in order of their names."""
+    found = {row for path in modules("embedmq_worker") for row in events(path, module_name("embedmq_worker", path))}
+    return sorted(found, key=lambda row: plain(row[0]))
+
+
+def plain(cell: str) -> str:
+    """A cell without its quotes."""
+    return cell.strip("`")
+
+
+def field_names(row: Row) -> list[str]:
+    """The fields of an event."""
+    return [plain(name) for name in row[2].split(", ") if name]
+
+
+def _event(event: str, named: list[list[str]]) -> Mapping[str, object]:
+    """What is on the lines of one event: `named` has its fields at each place where it is logged."""
+    every = sorted({name for names in named for name in names})
+    return {
+        "properties": {name: _type(kind) for name, kind in COMMON.items()}
+        | {name: _type(field(event, name)) for name in every},
+        "required": [name for name in every if all(name in names for names in named)],
+        "additionalProperties": False,
+    }
+
+
+def _type(kind: Field) -> Mapping[str, object]:
+    match kind.type:
+        case "strings" | "integers":
+            return {"type": "array", "items": {"type": kind.type.removesuffix("s")}, "description": kind.meaning}
+        case "number":
+            return {"type": ["number", "null"], "description": kind.meaning}
+        case _:
+            return {"type": kind.type, "description": kind.meaning}
 
 
 def events(path: Path, module: str) -> Iterator[Row]:

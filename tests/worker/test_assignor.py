@@ -1,72 +1,283 @@
-"""Partitions are spread evenly over those who can serve them, and equal input gives an equal decision."""
+"""Partitions stay where their model is in memory, load is spread by tokens, and equal input gives an equal decision."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from random import Random
 
+import msgspec
+import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
-from embedmq_worker.assignor import NAME, Assignor, spread
-from hypothesis import given
+from embedmq_schemas.limits import MIB
+from embedmq_worker.affinity import MOST_MOVED, Member, decide
+from embedmq_worker.assignor import NAME, Assignor
+from embedmq_worker.placing import SLACK
+from embedmq_worker.standing import USER_DATA_BYTES, Standing, Told, decode, encode
+from embedmq_worker.traffic import weights
+from embedmq_worker.units import divide
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-topics = st.sampled_from(["a", "b", "c", "d"])
-groups = st.tuples(
-    st.dictionaries(topics, st.integers(0, 9).map(range)),
-    st.dictionaries(st.text("mnop", min_size=1, max_size=3), st.sets(topics), max_size=6),
+Decision = Mapping[str, Mapping[str, Sequence[int]]]
+
+MODELS = [f"m{number}" for number in range(12)]
+TOPICS = [*(f"p.{model}.interactive" for model in MODELS), "p.shared.interactive", "p.retry.10s", "plain"]
+PARTITIONS = st.dictionaries(st.sampled_from(TOPICS), st.integers(0, 9).map(range))
+STANDINGS = st.builds(
+    Standing,
+    tokens_per_s=st.sampled_from([0.0, 100.0, 250.0]),
+    memory_bytes=st.sampled_from([0, 3 * MIB, 8 * MIB]),
+    resident=st.dictionaries(st.sampled_from(MODELS), st.sampled_from([MIB, 2 * MIB]), max_size=4),
+    arriving=st.dictionaries(st.sampled_from([*MODELS, "shared"]), st.floats(0, 1e6), max_size=6),
+)
+OWNED = st.dictionaries(st.sampled_from(TOPICS), st.lists(st.integers(0, 11), unique=True), max_size=6)
+TOLD = st.builds(
+    Told, worker=st.sampled_from(["", "w1", "w2"]), standing=STANDINGS, owned=OWNED, round=st.integers(0, 3)
+)
+MEMBERS = st.dictionaries(
+    st.text("mnop", min_size=1, max_size=3),
+    st.builds(Member, st.frozensets(st.sampled_from(TOPICS)), TOLD),
+    max_size=6,
 )
 
 
-@given(groups)
+def fleet(
+    count: int, topics: Sequence[str], before: Decision | None = None, standings: Mapping[str, Standing] | None = None
+) -> dict[str, Member]:
+    """Workers that read the same topics, and hold what a decision gave them."""
+    return {
+        name: Member(
+            frozenset(topics),
+            Told(
+                worker=name,
+                standing=(standings or {}).get(name, Standing()),
+                owned=(before or {}).get(name, {}),
+                round=1 if before else 0,
+            ),
+        )
+        for name in (f"w{number}" for number in range(count))
+    }
+
+
+def owners(decision: Decision) -> dict[tuple[str, int], str]:
+    return {(topic, p): name for name, topics in decision.items() for topic, ps in topics.items() for p in ps}
+
+
+def moved(before: Decision, after: Decision) -> int:
+    """Partitions that another worker has now, though who had them is still there."""
+    now = owners(after)
+    return sum(now[place] != name for place, name in owners(before).items() if name in after)
+
+
+def homes(decision: Decision) -> dict[str, set[str]]:
+    """The workers of each model, or of each topic that is no model's."""
+    found: dict[str, set[str]] = {}
+    for name, topics in decision.items():
+        for topic in topics:
+            found.setdefault(topic.split(".")[1], set()).add(name)
+    return found
+
+
+@given(PARTITIONS, MEMBERS)
 def test_every_partition_goes_to_one_member_that_reads_its_topic(
-    group: tuple[dict[str, range], dict[str, set[str]]],
+    partitions: dict[str, range], members: dict[str, Member]
 ) -> None:
-    """None twice, none to nobody, whatever the members' subscriptions."""
-    partitions, subscriptions = group
-    given_ = spread(partitions, subscriptions)
-    assert set(given_) == set(subscriptions)
+    """None twice, none to nobody, whatever the members read, hold or tell, whatever is untrue of it."""
+    decision = decide(partitions, members)
+    assert set(decision) == set(members)
     for topic, wanted in partitions.items():
-        owners = Counter(p for topics in given_.values() for p in topics.get(topic, []))
-        readers = [member for member, read in subscriptions.items() if topic in read]
-        assert owners == (Counter(wanted) if readers else Counter())
-        shares = [len(given_[member].get(topic, [])) for member in readers]
-        assert not shares or max(shares) - min(shares) <= 1, "balanced by topic"
-    for member, topics_ in given_.items():
-        assert set(topics_) <= subscriptions[member]
+        given_ = Counter(p for topics in decision.values() for p in topics.get(topic, []))
+        read = any(topic in member.topics for member in members.values())
+        assert given_ == (Counter(wanted) if read else Counter())
+    for name, topics in decision.items():
+        assert set(topics) <= members[name].topics
 
 
-@given(groups, st.randoms())
+@given(PARTITIONS, MEMBERS, st.randoms(use_true_random=False))
 def test_the_decision_does_not_depend_on_the_order_of_members(
-    group: tuple[dict[str, range], dict[str, set[str]]],
-    random: st.random.Random,  # type: ignore[name-defined]  # hypothesis's own
+    partitions: dict[str, range], members: dict[str, Member], random: Random
 ) -> None:
     """Any leader decides alike."""
-    partitions, subscriptions = group
-    shuffled = list(subscriptions.items())
+    shuffled = list(members.items())
     random.shuffle(shuffled)
-    assert spread(partitions, subscriptions) == spread(dict(reversed(partitions.items())), dict(shuffled))
+    assert decide(partitions, members) == decide(dict(reversed(partitions.items())), dict(shuffled))
 
 
-def test_what_is_left_over_goes_to_who_has_least() -> None:
-    """Many topics of one partition do not pile up on the first member."""
-    found = spread({f"t{n}": [0] for n in range(9)}, {m: {f"t{n}" for n in range(9)} for m in "xyz"})
-    assert [sum(map(len, topics.values())) for topics in found.values()] == [3, 3, 3]
+@st.composite
+def fleets(draw: st.DrawFn) -> tuple[dict[str, range], dict[str, Member]]:
+    """Workers that read the same topics and hold nothing."""
+    partitions = {topic: draw(st.integers(1, 9).map(range)) for topic in TOPICS}
+    standings = draw(st.dictionaries(st.sampled_from([f"w{n}" for n in range(6)]), STANDINGS))
+    return partitions, fleet(draw(st.integers(1, 6)), TOPICS, standings=standings)
+
+
+@given(fleets())
+def test_no_worker_carries_much_more_than_its_share(case: tuple[dict[str, range], dict[str, Member]]) -> None:
+    """By tokens, and by what each can compute: at most `1 + SLACK` of it and the heaviest partition."""
+    partitions, members = case
+    units, standings = divide(partitions), [member.told.standing for member in members.values()]
+    weight = {unit.topic: each for unit, each in zip(units, weights(units, standings), strict=True)}
+    loads = {
+        name: sum(weight[topic] * len(ps) for topic, ps in topics.items())
+        for name, topics in decide(partitions, members).items()
+    }
+    known = [each.tokens_per_s for each in standings if each.tokens_per_s]
+    speeds = {
+        name: m.told.standing.tokens_per_s or (sum(known) / len(known) if known else 1.0) for name, m in members.items()
+    }
+    for name, load in loads.items():
+        fair = sum(loads.values()) * speeds[name] / sum(speeds.values())
+        assert load <= (1 + SLACK) * fair + max(weight.values()) + 1
+
+
+@settings(max_examples=60)
+@given(fleets(), st.integers(0, 5))
+def test_when_nothing_has_changed_nothing_moves(case: tuple[dict[str, range], dict[str, Member]], rounds: int) -> None:
+    """Whatever the workers see: what was decided once is decided again."""
+    partitions, members = case
+    first = decide(partitions, members)
+    again = {
+        name: Member(member.topics, Told(worker=name, standing=member.told.standing, owned=first[name], round=rounds))
+        for name, member in members.items()
+    }
+    assert decide(partitions, again) == first
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.data())
+def test_a_worker_that_comes_or_goes_moves_little(before: int, after: int, data: st.DataObject) -> None:
+    """Of what living workers hold: at most `MOST_MOVED`, and the share of those who have just come."""
+    topics = data.draw(st.lists(st.sampled_from(TOPICS), min_size=1, unique=True))
+    partitions = {topic: data.draw(st.integers(1, 9).map(range)) for topic in topics}
+    arriving = data.draw(st.dictionaries(st.sampled_from(MODELS), st.floats(0, 1e6)))
+    first = decide(partitions, fleet(before, topics))
+    then = decide(partitions, fleet(after, topics, first, {"w0": Standing(arriving=arriving)}))
+    new = sum(not first.get(name) for name in then)
+    count = sum(map(len, partitions.values()))
+    assert moved(first, then) <= count * (MOST_MOVED + new / after) + 1
+
+
+def test_where_all_models_fit_each_is_spread_over_all_workers() -> None:
+    """As wide as its partitions go, so that a burst for one model meets the whole fleet."""
+    topics = [f"p.m{n}.bulk" for n in range(9)]
+    decision = decide({topic: range(8) for topic in topics}, fleet(4, topics))
+    for topics_ in decision.values():
+        assert {len(ps) for ps in topics_.values()} == {2}
+
+
+def scarce(count: int, models: int) -> dict[str, Standing]:
+    """Workers with room for four of the models, each with four in memory; the first model is hot."""
+    rates = {f"m{n}": 8_000.0 if n == 0 else 100.0 for n in range(models)}
+    return {
+        f"w{w}": Standing(
+            tokens_per_s=10_000,
+            memory_bytes=4 * MIB,
+            resident={f"m{(w * 4 + n) % models}": MIB for n in range(4)},
+            arriving={model: rate / count for model, rate in rates.items()},
+        )
+        for w in range(count)
+    }
+
+
+def test_where_memory_is_short_rare_models_live_on_few_workers_and_hot_ones_on_several() -> None:
+    """Each rare model with who has it in memory; the hot one is too much for one worker."""
+    topics = [f"p.m{n}.bulk" for n in range(32)]
+    standings = scarce(8, 32)
+    found = homes(decide({topic: range(8) for topic in topics}, fleet(8, topics, standings=standings)))
+    assert len(found["m0"]) >= 4
+    rare = [found[f"m{n}"] for n in range(1, 32)]
+    assert sum(map(len, rare)) <= 40
+    at_home = sum(any(f"m{n}" in standings[w].resident for w in found[f"m{n}"]) for n in range(1, 32))
+    assert at_home >= 20, "most where they are in memory already; some make room for the hot one"
+
+
+def test_both_lanes_of_a_model_go_to_the_same_workers() -> None:
+    """Two groups with two leaders, which never talk; those of shared topics likewise, partition by partition."""
+    standings = scarce(8, 32)
+    sides = []
+    for lane in ("interactive", "bulk"):
+        topics = [*(f"p.m{n}.{lane}" for n in range(32)), f"p.shared.{lane}"]
+        decision = decide({topic: range(8) for topic in topics}, fleet(8, topics, standings=standings))
+        sides.append({(topic.split(".")[1], p): name for (topic, p), name in owners(decision).items()})
+    assert sides[0] == sides[1]
+
+
+def test_of_two_who_claim_a_partition_the_later_round_counts() -> None:
+    """A worker that was cut off comes back with what it held then."""
+    old = Member(frozenset(["plain"]), Told(worker="a", owned={"plain": [0, 1]}, round=3))
+    new = Member(frozenset(["plain"]), Told(worker="b", owned={"plain": [1, 2]}, round=4))
+    assert decide({"plain": range(4)}, {"x": old, "y": new}) == {"x": {"plain": [0, 3]}, "y": {"plain": [1, 2]}}
 
 
 class Cluster:
     """What aiokafka knows of topics."""
 
     def partitions_for_topic(self, topic: str) -> set[int] | None:
-        return {"a": {0, 1, 2}, "b": {0}}.get(topic)
+        return {"p.a.bulk": {0, 1, 2}, "p.b.bulk": {0}}.get(topic)
 
 
-def test_the_assignor_speaks_kafkas_protocol_and_tells_who_it_is() -> None:
-    """Its name is final; what a member says has a version, so that later decisions can know more. A topic that is not
-    there yet is given to nobody."""
-    assert (NAME, Assignor("w").name) == ("embedmq", "embedmq")
-    one, two = Assignor("w1").metadata({"b", "a"}), Assignor("w2").metadata(["a", "missing"])
-    assert one.subscription == ["a", "b"]
-    assert one.user_data[:1] == b"\x01"
-    assert one.user_data != two.user_data
-    again = ConsumerProtocolMemberMetadata.decode(one.encode())
-    found = Assignor("w1").assign(Cluster(), {"m1": again, "m2": two})
-    assert {m: dict(a.assignment) for m, a in found.items()} == {"m1": {"a": [0, 2], "b": [0]}, "m2": {"a": [1]}}
+def test_the_assignor_speaks_kafkas_protocol_and_what_it_was_given_it_tells_the_next_leader() -> None:
+    """Its name is final; what a member says has a version. A topic that is not there yet is given to nobody."""
+    one, two = Assignor("w1", lambda: Standing(memory_bytes=MIB)), Assignor("w2")
+    assert (NAME, one.name) == ("embedmq", "embedmq")
+    said = one.metadata({"p.b.bulk", "p.a.bulk"})
+    assert said.subscription == ["p.a.bulk", "p.b.bulk"]
+    assert said.user_data[:1] == b"\x02"
+    members = {
+        "m1": ConsumerProtocolMemberMetadata.decode(said.encode()),
+        "m2": two.metadata(["p.a.bulk", "missing"]),
+    }
+    found = one.assign(Cluster(), members)
+    assert {m: dict(a.assignment) for m, a in found.items()} == {
+        "m1": {"p.a.bulk": [0], "p.b.bulk": [0]},
+        "m2": {"p.a.bulk": [1, 2]},
+    }
+    two.on_assignment(type(found["m2"]).decode(found["m2"].encode()))
+    told = decode(two.metadata(["p.a.bulk"]).user_data, ["p.a.bulk"])
+    assert told == Told(worker="w2", owned={"p.a.bulk": [1, 2]}, round=1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        None,
+        b"\x01" + msgspec.msgpack.encode({"worker": "w"}),
+        b"\x01garbage",
+        b"\x02\xc1",
+        b"\x02\x90",
+        b"\x09\x00",
+    ],
+)
+def test_members_that_say_less_or_nonsense_take_part(said: bytes | None) -> None:
+    """An older version in a rolling update, a foreign consumer: it gets its share."""
+    members = {
+        "old": ConsumerProtocolMemberMetadata(0, ["p.a.bulk"], said),
+        "new": Assignor("w2", lambda: Standing(tokens_per_s=10, memory_bytes=MIB)).metadata(["p.a.bulk"]),
+    }
+    found = Assignor("w3").assign(Cluster(), members)
+    assert sorted(p for each in found.values() for _, ps in each.assignment for p in ps) == [0, 1, 2]
+    assert all(each.assignment for each in found.values())
+
+
+@given(TOLD)
+def test_what_is_told_arrives(told: Told) -> None:
+    """To whole tokens/s and MiB, of models whose topics are subscribed to."""
+    topics = sorted(TOPICS)
+    found = decode(encode(told, topics), topics)
+    assert (found.worker, found.round) == (told.worker, told.round)
+    assert {t: list(ps) for t, ps in found.owned.items()} == {t: sorted(ps) for t, ps in told.owned.items() if ps}
+    assert found.standing.resident == told.standing.resident
+    assert found.standing.arriving == {m: round(rate) for m, rate in told.standing.arriving.items() if round(rate)}
+
+
+def test_what_a_worker_says_is_bounded_and_what_it_holds_goes_first() -> None:
+    """Thousands of models: those with least traffic that it does not hold are left out."""
+    topics = sorted(f"p.m{n}.bulk" for n in range(5_000))
+    standing = Standing(resident={f"m{n}": 4_000 * MIB for n in range(5_000)}, arriving={"m1": 9.0, "m4999": 1.0})
+    said = encode(Told(worker="w", standing=standing, owned={"p.m77.bulk": range(8)}), topics)
+    assert USER_DATA_BYTES - 32 < len(said) <= USER_DATA_BYTES
+    found = decode(said, topics)
+    assert set(found.owned) == {"p.m77.bulk"}
+    assert set(found.standing.arriving) == {"m1", "m4999"}
+    assert len(found.standing.resident) > 500

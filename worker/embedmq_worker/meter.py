@@ -133,6 +133,7 @@ class Meter:
         self._metrics.observe("deliver_seconds", deliver_s)
         counts: dict[tuple[str, str, str], int] = {}
         failed = Counter[str]()
+        now_ms = time.time() * 1000
         for ending in endings:
             if not isinstance(ending, Outcome):
                 continue
@@ -144,6 +145,9 @@ class Meter:
             counts[key] = counts.get(key, 0) + 1
             if model and (lost := 1 if isinstance(result, Failed) else len(result.failures)):
                 failed[model] += lost
+            asked_ms = envelope.journey.first_seen_unix_ms or ending.job.record.timestamp_ms
+            if asked_ms > 0:  # else its producer did not say
+                self._metrics.observe("request_seconds", max(0.0, now_ms - asked_ms) / 1000, model, envelope.lane)
         for model, count in failed.items():
             self.rates.add(model, Done(failed=count))
         for key, count in counts.items():

@@ -154,6 +154,7 @@ class Retention:
         tp = max(ages, key=ages.__getitem__, default=None)
         age_ms = ages[tp] if tp else 0.0
         self._metrics.set("oldest_record_seconds", age_ms / 1000, self._reader)
+        self._metrics.set("retention_left_seconds", (self._retention_ms - age_ms) / 1000, self._reader)
         now_s = time.monotonic()
         if tp and age_ms > self._retention_ms * NEAR and now_s - self._warned_s >= WARN_S:
             self._warned_s = now_s

@@ -173,6 +173,11 @@ class Source:
         """How many partitions are assigned."""
         return len(self._partitions.ours)
 
+    @property
+    def away_s(self) -> float:
+        """For how long Kafka has taken no commit."""
+        return self._commits.away_s
+
     def stands(self) -> list[Stand]:
         """What waits in each partition, read or unread."""
         return self._retention.stands()
