@@ -16,8 +16,9 @@ from embedmq_worker.errors import Unreachable
 
 LONG_POLL_MS: Final = 30_000
 """How long Kafka holds a fetch with nothing to give; an order ends the wait at once."""
-FETCHER_LOOK_MS: Final = 10_000
-"""aiokafka's fetcher looks over its one partition this often even when nothing happened."""
+FETCHER_LOOK_MS: Final = 1_000
+"""aiokafka's fetcher looks over its one partition this often even when nothing happened: whatever failed is tried again
+then."""
 LOOK_MS: Final = 200
 """The same at start, where the last records of the topic may have been compacted away."""
 AGAIN_S: Final = 1.0
@@ -51,9 +52,9 @@ class Control:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._consumer.start()
-                self._consumer.assign([self._place])
-                await self._consumer.seek_to_beginning(self._place)
+                # first: once records are fetched, an answer to anything else waits behind the long poll
                 end: int = (await self._consumer.end_offsets([self._place]))[self._place]
+                self._consumer.assign([self._place])  # and so, in no group, reads from the beginning
                 found: list[ConsumerRecord] = []
                 while await self._consumer.position(self._place) < end:
                     found += await self._fetch(LOOK_MS)
