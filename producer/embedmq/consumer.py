@@ -8,8 +8,8 @@ import contextlib
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
-from embedmq.errors import InvalidRequest, Unavailable
-from embedmq.kafka import connection_options, why_not
+from embedmq.errors import InvalidRequest
+from embedmq.kafka import away, connection_options
 from embedmq.settings import Setup
 
 SESSION_MS, HEARTBEAT_MS, REBALANCE_MS, BETWEEN_READS_MS = 45_000, 3_000, 60_000, 300_000
@@ -46,9 +46,7 @@ async def open_consumer(
         consumer.subscribe([topic], listener=listener)
     except (TimeoutError, KafkaError, OSError) as error:
         await close_consumer(consumer)
-        reason = await why_not(setup) or str(error) or "no answer"
-        where = ",".join(setup.kafka.bootstrap)
-        raise Unavailable(f"Kafka at {where} does not let us in: {reason}: check address and user") from error
+        raise await away(setup, error, "Read") from error
     except BaseException:
         await close_consumer(consumer)
         raise

@@ -14,8 +14,7 @@ from embedmq_schemas.names import Names
 from msgspec import Struct
 
 from embedmq.dead import DeadLetter, Place, read, unreadable
-from embedmq.errors import Unavailable
-from embedmq.kafka import connection_options, why_not
+from embedmq.kafka import away, connection_options
 
 if TYPE_CHECKING:
     from embedmq.settings import Setup
@@ -168,9 +167,7 @@ class DeadTopic:
             async with asyncio.timeout(self._setup.connect_timeout_s):
                 return await question
         except (TimeoutError, KafkaError, OSError) as error:
-            reason = await why_not(self._setup) or str(error) or "no answer"
-            where = ",".join(self._setup.kafka.bootstrap)
-            raise Unavailable(f"Kafka at {where}: {reason}: check the address and that it runs") from error
+            raise await away(self._setup, error, "Read") from error
 
 
 def _read(record: ConsumerRecord, names: Names) -> DeadLetter:

@@ -2,7 +2,7 @@
 
     EmbedMQError
     ├── InvalidRequest        found before sending; the message says what, where and what to do
-    ├── RequestFailed         the fleet answered with a failure: `code`, `attempts`
+    ├── RequestFailed         the fleet answered with a failure: `code`, `attempts`, `retry_after_s`
     ├── Overloaded            the workers' estimated wait exceeds the time limit: `retry_after_s`
     ├── StillPending          no result yet; also a TimeoutError
     ├── DeadlineExceeded      the time limit passed; also a TimeoutError
@@ -32,16 +32,26 @@ class InvalidRequest(EmbedMQError):
 
 
 class RequestFailed(EmbedMQError):
-    """The fleet could not do it; `code` is one of the wire's codes, `retryable` what the worker said of it."""
+    """The fleet could not do it; `code` is one of the wire's codes, `retryable` what the worker said of it. With
+    `quota_exceeded` the same request may succeed after `retry_after_s` seconds.
+    """
 
     def __init__(
-        self, message: str, id: str = "", code: str = "processing_failed", retryable: bool = False, attempts: int = 1
+        self,
+        message: str,
+        id: str = "",
+        code: str = "processing_failed",
+        retryable: bool = False,
+        attempts: int = 1,
+        retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(message, id, code, retryable, attempts)  # all of it, so that it survives pickling
+        # all of it, so that it survives pickling
+        super().__init__(message, id, code, retryable, attempts, retry_after_s)
         self.id = id
         self.code = code
         self.retryable = retryable
         self.attempts = attempts
+        self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.conn import create_conn
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
+from aiokafka.protocol.metadata import MetadataRequest
+from embedmq_schemas.connection import TokenFile
+from embedmq_schemas.refusal import Refusal, probe
 
 from embedmq.errors import EmbedMQError, InvalidRequest, RequestFailed, Unavailable
 from embedmq.settings import Setup
@@ -22,8 +30,8 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S = 5.0
 """How long closing waits for Kafka to take what is on its way."""
-PROBE_TIMEOUT_S = 2.0
 ABANDON_STEP_S = 0.2
+GRANT = "have an ACL allow it (docs/security.md)"
 
 
 class Kafka:
@@ -73,7 +81,7 @@ class Kafka:
             async with asyncio.timeout(self._setup.connect_timeout_s):
                 await producer.client.force_metadata_update()
         except (TimeoutError, KafkaError, OSError) as error:
-            raise self._unavailable(f"does not answer: {error or 'timeout'}") from error
+            raise await away(self._setup, error) from error
         return self.partitions(topic)
 
     async def stop(self) -> None:
@@ -112,42 +120,70 @@ class Kafka:
                 await producer.start()
         except (TimeoutError, KafkaError, OSError) as error:
             await _close(producer)
-            reason = await why_not(setup) or str(error) or "no answer"
-            raise self._unavailable(f"does not let us in: {reason}") from error
+            raise await away(setup, error, "Write") from error
         except BaseException:
             await _close(producer)
             raise
         return producer
 
-    def _unavailable(self, what: str) -> Unavailable:
-        where = ",".join(self._setup.kafka.bootstrap)
-        return Unavailable(f"Kafka at {where} {what}: check the address (EMBEDMQ_KAFKA) and that it runs")
+
+class TokenFileProvider(TokenFile, AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no types
+    """Tokens from a file, as aiokafka asks for them."""
 
 
 def connection_options(setup: Setup) -> dict[str, Any]:
-    """The keyword arguments that any aiokafka client takes; raises ValueError when a certificate cannot be read."""
+    """The keyword arguments that any aiokafka client takes; raises ValueError when a certificate cannot be read, or a
+    login lacks something.
+    """
     try:
         options: dict[str, Any] = setup.kafka.options()  # the types are aiokafka's
     except OSError as error:
         raise ValueError(f"kafka: a certificate or key cannot be used: {error}") from None
     if setup.token_provider is not None:
         options["sasl_oauth_token_provider"] = setup.token_provider
+    elif setup.kafka.sasl_token_file is not None:
+        options["sasl_oauth_token_provider"] = TokenFileProvider(setup.kafka.sasl_token_file)
     return options
 
 
-async def why_not(setup: Setup) -> str:
-    """The reason why the first broker cannot be talked to, which aiokafka only logs; empty if it can."""
-    options = connection_options(setup)
+async def away(setup: Setup, error: BaseException, operation: str = "") -> Unavailable:
+    """What it means to a caller that Kafka does not do as it is asked; `operation` is the right that this takes."""
+    where = f"Kafka at {','.join(setup.kafka.bootstrap)} does not let us in"
+    if what := denied(error, operation):
+        return Unavailable(f"{where}: {what}")
+    return Unavailable(f"{where}: {await why_not(setup) or str(error) or 'no answer'}")
+
+
+def denied(error: BaseException, operation: str) -> str:
+    """Which right an error says we lack, and the remedy; empty for any other error."""
+    match error:
+        case TopicAuthorizationFailedError():
+            resource = "topic"
+        case GroupAuthorizationFailedError():
+            resource = "group"
+        case ClusterAuthorizationFailedError() if operation == "Write":  # that it asks for before anything is written
+            return f"we may not Write to any topic: {GRANT}"
+        case ClusterAuthorizationFailedError():
+            resource = "cluster"
+        case _:
+            return ""
+    names: object = error.args[0] if error.args else ""
+    named = ", ".join(sorted(map(str, names))) if isinstance(names, (set, frozenset, list, tuple)) else str(names)
+    return f"we may not {operation or 'use'} {resource} {named}".rstrip() + f": {GRANT}"
+
+
+async def why_not(setup: Setup) -> Refusal | None:
+    """The reason why the first broker cannot be talked to, which aiokafka only logs; None if it can."""
+    options, kafka = connection_options(setup), setup.kafka
     host, _, port = str(options.pop("bootstrap_servers")[0]).rpartition(":")
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
-            connection = await create_conn(host.strip("[]"), int(port), **options)
-    except TimeoutError:
-        return "no answer"
-    except (OSError, KafkaError, ValueError) as error:
-        return str(error) or type(error).__name__
-    connection.close()
-    return ""
+    connect = partial(create_conn, host.strip("[]"), int(port), **options)
+    return await probe(connect, _ask, tls=kafka.tls, mechanism=kafka.sasl_mechanism)
+
+
+async def _ask(connection: AIOKafkaConnection) -> None:
+    answer = await connection.send(MetadataRequest([]))
+    if not answer.brokers:  # as it looks to aiokafka when a broker goes on complaining about a token
+        raise KafkaError("it names no brokers")
 
 
 def explain(error: BaseException, topic: str) -> EmbedMQError:
@@ -159,6 +195,8 @@ def explain(error: BaseException, topic: str) -> EmbedMQError:
         return RequestFailed(message, code="too_large")
     if isinstance(error, UnknownTopicOrPartitionError):
         return InvalidRequest(f"topic {topic} is not there, or we may not see it: embedmq topics create makes it")
+    if isinstance(error, TopicAuthorizationFailedError):
+        return Unavailable(f"Kafka does not take the request: {denied(error, 'Write')}")
     return Unavailable(f"Kafka did not take the request to {topic}: {str(error) or type(error).__name__}")
 
 

@@ -21,7 +21,7 @@ def error_of(failed: Failed) -> EmbedMQError:
     if failed.code == "cancelled":
         return RequestCancelled(f"request {failed.id} was cancelled before it was computed")
     message = f"request {failed.id} failed: {failed.code}: {failed.message}"
-    return RequestFailed(message, failed.id, failed.code, failed.retryable, failed.attempts)
+    return RequestFailed(message, failed.id, failed.code, failed.retryable, failed.attempts, failed.retry_after_s)
 
 
 def error_of_item(id: str, failures: Mapping[int, Failure]) -> RequestFailed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from embedmq_schemas import headers as h
 from embedmq_schemas.codec import CONTENT_TYPES
@@ -12,6 +12,9 @@ from embedmq_schemas.results import Result
 
 from embedmq.publisher import Record
 from embedmq.routes import Route
+
+if TYPE_CHECKING:
+    from embedmq.tracing import Sending
 
 _KINDS: Final[dict[type[Request], str]] = {Embed: "embed", Score: "score"}
 
@@ -31,18 +34,36 @@ class Records:
             for kind, name in _KINDS.items()
         }
 
-    def awaited(self, route: Route, request: Request, value: bytes, future: asyncio.Future[Result]) -> Record:
-        """A record whose answer is waited for."""
-        return Record(_key(route, request), value, self._head(request), future, count_items(request))
+    def awaited(
+        self,
+        route: Route,
+        request: Request,
+        value: bytes,
+        future: asyncio.Future[Result],
+        sending: Sending | None = None,
+    ) -> Record:
+        """A record whose answer is waited for; `sending` is its place in a trace."""
+        return Record(_key(route, request), value, self._head(request, sending), future, count_items(request))
 
-    def confirmed(self, route: Route, request: Request, value: bytes, future: asyncio.Future[None]) -> Record:
+    def confirmed(
+        self,
+        route: Route,
+        request: Request,
+        value: bytes,
+        future: asyncio.Future[None],
+        sending: Sending | None = None,
+    ) -> Record:
         """A record of which only Kafka's acknowledgement is waited for."""
-        return Record(_key(route, request), value, self._head(request), future, count_items(request), confirm=True)
+        headers = self._head(request, sending)
+        return Record(_key(route, request), value, headers, future, count_items(request), confirm=True)
 
-    def _head(self, request: Request) -> list[tuple[str, bytes]]:
-        headers = [*self._headers[type(request)], (h.CE_ID, (request.id or "").encode())]
+    def _head(self, request: Request, sending: Sending | None) -> list[tuple[str, bytes | None]]:
+        headers: list[tuple[str, bytes | None]] = [*self._headers[type(request)]]
+        headers.append((h.CE_ID, (request.id or "").encode()))
         if request.tenant:
             headers.append((h.TENANT, request.tenant.encode()))
+        if sending is not None:
+            headers += sending.headers()
         return headers
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import uuid
 from collections.abc import Coroutine
 from itertools import count
 from math import inf
+from typing import TYPE_CHECKING
 
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import Embed, Lane, Request, StreamReply
@@ -30,6 +32,9 @@ from embedmq.sharing import Rider, Sharing
 from embedmq.store import Store
 from embedmq.validation import check_place, check_request_topic
 
+if TYPE_CHECKING:
+    from embedmq.tracing import Sending, Tracing
+
 
 class Session:
     """The connections and the bookkeeping of one client in one event loop."""
@@ -43,6 +48,7 @@ class Session:
         self.records = Records(self.client)
         self.pending = Pending(self.loop)
         self.room = Room(setup.max_in_flight_items)
+        self.tracing = _tracing()
         self.kafka = Kafka(setup)
         self.publisher = Publisher(self.kafka, setup.publish_timeout_s, self.loop)
         self.store: Store | None = None
@@ -161,7 +167,7 @@ class Session:
             await self._wait_for_room(items, due, id, whole or id)
         try:
             future: asyncio.Future[Result] = self.loop.create_future()
-            record = self.records.awaited(route, request, value, future)
+            record = self.records.awaited(route, request, value, future, self._sending(route, request, future))
             self.pending.add(id, Call(future, due, whole or id, route.topic, record))
             try:
                 self._put(route.topic, record)
@@ -182,6 +188,7 @@ class Session:
         try:
             future: asyncio.Future[Result] = self.loop.create_future()
             rider = Rider(future, due, id, route.topic, route=route, request=request, size_bytes=size_bytes)
+            rider.sending = self._sending(route, request, future)
             self.pending.add(id, rider)
             try:
                 self.sharing.board(rider)
@@ -203,7 +210,8 @@ class Session:
             await self.room.wait(items, self.loop.create_future())
         try:
             future: asyncio.Future[None] = self.loop.create_future()
-            self.publisher.put(route.topic, self.records.confirmed(route, request, value, future))
+            sending = self._sending(route, request, future)
+            self.publisher.put(route.topic, self.records.confirmed(route, request, value, future, sending))
             await future
         finally:
             self.room.give_back(items)
@@ -219,6 +227,11 @@ class Session:
             self.cancelling.mark_soon(part, due)
         await self.cancelling.told()
         return "cancelled"
+
+    def _sending(
+        self, route: Route, request: Request, future: asyncio.Future[Result] | asyncio.Future[None]
+    ) -> Sending | None:
+        return None if self.tracing is None else self.tracing.send(route.topic, request, future)
 
     def _put(self, topic: str, record: Record) -> None:
         self.publisher.put(topic, record)
@@ -238,3 +251,12 @@ class Session:
             ) from None
         finally:
             self.pending.unqueue(id)
+
+
+def _tracing() -> Tracing | None:
+    """Spans, where the program uses OpenTelemetry: who has not imported it by now has no span that could be active."""
+    if "opentelemetry.trace" not in sys.modules:
+        return None
+    from embedmq.tracing import Tracing
+
+    return Tracing()

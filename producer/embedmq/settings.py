@@ -37,6 +37,7 @@ class Connections(TypedDict, total=False):
     kafka_sasl_mechanism: str
     kafka_sasl_username: str
     kafka_sasl_password: str
+    kafka_sasl_token_file: str
     kafka_token_provider: AbstractTokenProvider
     redis_username: str
     redis_password: str

@@ -6,10 +6,12 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from embedmq_schemas.requests import Embed
-from embedmq_schemas.results import Embedded, Result
+from embedmq_schemas.results import Embedded, Failed, Result
 from msgspec import Struct
+from msgspec.structs import replace
 
 from embedmq.coalesce import SHARED_ITEMS, Mismatch, kind, merge, pack, split
 from embedmq.errors import RequestCancelled, Unavailable
@@ -19,6 +21,9 @@ from embedmq.records import Records
 from embedmq.requests import encode
 from embedmq.routes import Route
 
+if TYPE_CHECKING:
+    from embedmq.tracing import Sending
+
 
 class Rider(Call, kw_only=True, eq=False):
     """A call that may share a record; it waits under its own id and until its own time."""
@@ -27,6 +32,8 @@ class Rider(Call, kw_only=True, eq=False):
     request: Embed
     size_bytes: int
     shared: Shared | None = None
+    sending: Sending | None = None
+    """Its own place in its caller's trace."""
 
 
 class Shared(Struct, eq=False):
@@ -105,7 +112,7 @@ class Sharing:
         shared = Shared(request.id or "", future, len(riders), max(rider.due for rider in riders))
         for rider in riders:
             rider.shared = shared
-        record = self._records.awaited(route, request, value, future)
+        record = self._records.awaited(route, request, value, future, _lead(riders))
         self._pending.add(shared.id, Call(future, shared.due, shared.id, route.topic, record))
         future.add_done_callback(partial(self._answered, shared.id, riders))
         self._put(route.topic, record)
@@ -117,7 +124,7 @@ class Sharing:
         except Exception as error:  # whatever it is, nobody else would tell the call, which waits
             rider.future.set_exception(error)
             return
-        rider.record = self._records.awaited(rider.route, rider.request, value, rider.future)
+        rider.record = self._records.awaited(rider.route, rider.request, value, rider.future, rider.sending)
         self._put(rider.topic, rider.record)
 
     def _answered(self, id: str, riders: Sequence[Rider], answer: asyncio.Future[Result]) -> None:
@@ -138,8 +145,16 @@ class Sharing:
                 self._send_alone(rider)
 
 
-def take_apart(result: Result, riders: Sequence[Rider]) -> list[Embedded] | None:
-    """What each rider asked for; None where there is nothing to share out."""
+def _lead(riders: Sequence[Rider]) -> Sending | None:
+    """The place of a shared record, which can be in one trace only."""
+    traced = [rider.sending for rider in riders if rider.sending is not None]
+    return traced[0].lead(traced[1:]) if traced else None
+
+
+def take_apart(result: Result, riders: Sequence[Rider]) -> list[Embedded] | list[Failed] | None:
+    """What each rider asked for; None where there is nothing to share out. A quota is everybody's."""
+    if isinstance(result, Failed) and result.code == "quota_exceeded":
+        return [replace(result, id=rider.whole) for rider in riders]
     if not isinstance(result, Embedded):
         return None
     try:

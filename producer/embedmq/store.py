@@ -8,10 +8,11 @@ from typing import TypeVar, cast
 
 from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.connection import RedisConnection, redact_url
+from embedmq_schemas.refusal import explain
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, RedisError
+from redis.exceptions import ConnectionError, RedisError
 
 from embedmq.errors import Unavailable
 
@@ -139,8 +140,8 @@ def _redis(connection: RedisConnection, connections: int, limit_s: float, retry:
 def unavailable(url: str, error: BaseException) -> Unavailable:
     """What an error of Redis means to a caller."""
     where = f"Redis at {redact_url(url)}"
-    if isinstance(error, (AuthenticationError, NoPermissionError)):
-        return Unavailable(f"{where} does not let us in: {error}: check user, password and ACL")
+    if (refusal := explain(error, tls=url.startswith("rediss:"))) is not None:
+        return Unavailable(f"{where} does not let us in: {refusal}")
     return Unavailable(
         f"{where} cannot be used: {str(error) or type(error).__name__}: check EMBEDMQ_REDIS and that it runs"
     )

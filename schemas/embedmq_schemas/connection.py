@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
-from typing import Annotated, Final, Literal, TypedDict
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypedDict
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from msgspec import Meta, Struct, field
@@ -35,18 +37,78 @@ class KafkaConnection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Who logs in."""
     sasl_password: str | None = None
     """The password of `sasl_username`. Secret: from the environment only."""
+    sasl_token_file: str | None = None
+    """For OAUTHBEARER: the file that holds the token, read again at each login, as Kubernetes projects them."""
 
     def options(self) -> dict[str, object]:
-        """The keyword arguments that every aiokafka client takes; raises OSError when a PEM file cannot be read."""
+        """The keyword arguments that every aiokafka client takes, but for the one that gives tokens.
+
+        Raises:
+            OSError: a PEM file cannot be read.
+            ValueError: a login lacks its user or password.
+        """
         protocol = ("SASL_" if self.sasl_mechanism else "") + ("SSL" if self.tls else "PLAINTEXT")
         options: dict[str, object] = {"bootstrap_servers": list(self.bootstrap), "security_protocol": protocol}
         if self.tls:
-            options["ssl_context"] = _context(self.ca_file, self.cert_file, self.key_file, self.key_password)
+            options["ssl_context"] = RotatingContext(self.ca_file, self.cert_file, self.key_file, self.key_password)
         if self.sasl_mechanism:
+            if self.sasl_mechanism != "OAUTHBEARER" and (self.sasl_username is None or self.sasl_password is None):
+                missing = "sasl_password" if self.sasl_username is not None else "sasl_username"
+                raise ValueError(
+                    f"sasl_mechanism = {self.sasl_mechanism!r} wants {missing}: set EMBEDMQ_KAFKA__{missing.upper()}"
+                )
             options["sasl_mechanism"] = self.sasl_mechanism
             options["sasl_plain_username"] = self.sasl_username
             options["sasl_plain_password"] = self.sasl_password
         return options
+
+
+class TokenFile:
+    """Gives aiokafka the token that a file holds just now; who imports aiokafka derives its provider from this."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+
+    async def token(self) -> str:
+        """The token, without white space around it; raises OSError."""
+        return self._path.read_text(encoding="ascii").strip()
+
+    def extensions(self) -> dict[str, str]:
+        """Nothing besides."""
+        return {}
+
+
+class RotatingContext(ssl.SSLContext):
+    """Verifies the other side, and reads its files anew for each connection: a certificate that was renewed on disk is
+    shown from the next connection on. Files that are just being written, or broken, leave in use what was read before.
+    """
+
+    ca_file: str | None
+    cert_file: str | None
+    key_file: str | None
+    key_password: str | None
+
+    def __new__(cls, ca: str | None, cert: str | None, key: str | None, password: str | None) -> Self:
+        """Raises OSError (ssl.SSLError is one) when a file cannot be read or key and certificate do not fit."""
+        context = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
+        context.ca_file, context.cert_file, context.key_file, context.key_password = ca, cert, key, password
+        context._load(context)
+        if ca is None:
+            context.load_default_certs()
+        return context
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """Called by asyncio and uvloop for each new connection."""
+        with contextlib.suppress(OSError):
+            self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))  # half a pair would spoil what is in use
+            self._load(self)
+        return super().wrap_bio(*args, **kwargs)
+
+    def _load(self, into: ssl.SSLContext) -> None:
+        if self.ca_file is not None:
+            into.load_verify_locations(self.ca_file)
+        if self.cert_file is not None:
+            into.load_cert_chain(self.cert_file, self.key_file, self.key_password)
 
 
 class RedisOptions(TypedDict, total=False):
@@ -97,10 +159,3 @@ def redact_url(url: str) -> str:
         parts = parts._replace(netloc=f"{parts.username or ''}:{REDACTED}@{host}")
     query = [(key, REDACTED if key in SECRETS else value) for key, value in parse_qsl(parts.query)]
     return urlunsplit(parts._replace(query=urlencode(query, safe="*"))) if query else urlunsplit(parts)
-
-
-def _context(ca: str | None, cert: str | None, key: str | None, password: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca)
-    if cert is not None:
-        context.load_cert_chain(cert, key, password)
-    return context

@@ -117,6 +117,10 @@ class Names:
         """One place of the content cache: whatever was put there last."""
         return f"{self.prefix}:cache:{place}"
 
+    def quota(self, tenant: str) -> str:
+        """What a tenant had computed of late."""
+        return f"{self.prefix}:quota:{tenant}"
+
     def worker(self, worker: str) -> str:
         """The status of one worker."""
         return f"{self.prefix}:worker:{worker}"

@@ -18,7 +18,7 @@ from embedmq.bulk.rate import Rate
 from embedmq.bulk.rows import Columns, Row, content_hash
 from embedmq.bulk.selection import select
 from embedmq.bulk.silence import Silence
-from embedmq.errors import InvalidRequest, Unavailable
+from embedmq.errors import InvalidRequest, RequestFailed, Unavailable
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -176,6 +176,14 @@ async def test_patience_ends_and_begins_again_when_something_worked() -> None:
     patience.well()
     assert patience.waiting_for == ""
     await patience.wait(away)
+
+
+async def test_patience_has_no_end_while_it_is_known_how_long_to_wait() -> None:
+    """A quota that fills up says when."""
+    now_s = [0.0]
+    patience = Patience(0.01, lambda: now_s[0])
+    for now_s[0] in (0.0, 1.0, 2.0):
+        await patience.wait(RequestFailed("over its quota", code="quota_exceeded", retryable=True), 0.0)
 
 
 def test_only_a_process_that_is_seen_from_here_is_known_to_be_gone() -> None:

@@ -12,7 +12,6 @@ from embedmq_local.errors import StackError
 
 from tests.security.guarded import Guarded, guarded
 
-
 GOODBYE_S = 5.0
 
 
@@ -35,5 +34,5 @@ async def _goodbyes() -> AsyncIterator[None]:
     yield
     loop = asyncio.get_running_loop()
     end_s = loop.time() + GOODBYE_S
-    while len(loop._selector.get_map()) > 1 and loop.time() < end_s:  # type: ignore[attr-defined]  # only it knows
+    while len(loop._selector.get_map()) > 1 and loop.time() < end_s:  # type: ignore[attr-defined]  # noqa: ASYNC110 -- only it knows
         await asyncio.sleep(0.005)

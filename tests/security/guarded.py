@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from embedmq_local.data import Data
@@ -24,7 +25,7 @@ from tests.security.tls_redis import find_tls_redis
 
 USERS: Final = ("worker", "producer", "waiter", "reader", "operator")
 """Each of them is a user of PLAIN and of both SCRAMs, and can be one by a certificate or a token."""
-LISTENERS: Final = {"SASL": "SASL_SSL", "MUTUAL": "SSL", "OUTDATED": "SASL_SSL"}
+LISTENERS: Final = {"SASL": "SASL_SSL", "MUTUAL": "SSL", "OUTDATED": "SASL_SSL", "LIMITED": "SASL_SSL"}
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 MODULES: Final = "org.apache.kafka.common.security"
 
@@ -65,6 +66,11 @@ class Guarded:
     def kafka_outdated(self) -> str:
         """As `kafka`, but its certificate has expired."""
         return str(self.broker.listeners["OUTDATED"])
+
+    @property
+    def kafka_limited(self) -> str:
+        """As `kafka`, but for PLAIN only."""
+        return str(self.broker.listeners["LIMITED"])
 
     @property
     def kafka_plain(self) -> str:
@@ -113,8 +119,13 @@ def guarded() -> Iterator[Guarded]:
         authorities = Authorities(data.folder)
         outdated = authorities.issue("outdated", HOST, expired=True)
         besides = _besides(authorities, outdated)
+        acl = data.folder / "users.acl"
+        known = "".join(f"user {user} on >{password(user)} ~* &* +@all\n" for user in USERS)
+        acl.write_text(f"user default on nopass ~* &* +@all\n{known}")
         broker = Broker(1, jvm, data.cluster, data.folder, data.scratch, besides=besides)
-        redis = RedisServer(program, data.folder, data.scratch, persistent=False, besides=_tls(authorities, redis_port))
+        redis = RedisServer(
+            program, data.folder, data.scratch, persistent=False, besides=_guard(authorities, redis_port, acl)
+        )
         for server in (broker, redis):
             stack.callback(server.close)
             stack.callback(_end, server)
@@ -134,13 +145,14 @@ def _end(server: Server) -> None:
         server.stop(kill=True)
 
 
-def _tls(authorities: Authorities, port: Port) -> dict[str, str]:
+def _guard(authorities: Authorities, port: Port, acl: Path) -> dict[str, str]:
     return {
         "tls-port": str(port.number),
         "tls-cert-file": str(authorities.server.cert),
         "tls-key-file": str(authorities.server.key),
         "tls-ca-cert-file": str(authorities.ca),
         "tls-auth-clients": "optional",
+        "aclfile": str(acl),
     }
 
 
@@ -166,6 +178,8 @@ def _besides(authorities: Authorities, outdated: Papers) -> Besides:
     ]
     settings = {
         "sasl.enabled.mechanisms": ",".join(MECHANISMS),
+        "listener.name.limited.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.limited.plain.sasl.jaas.config": modules["plain"],
         **logins,
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": authorities.server.both,

@@ -31,6 +31,7 @@ from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.pauses import Pauses
 from embedmq_worker.progress import Progress
+from embedmq_worker.quotas import Quotas
 from embedmq_worker.residents import Change, Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.road import Road
@@ -117,6 +118,7 @@ async def gather(opener: Opener) -> AsyncIterator[Gather]:
             retries=retries,
             suspects=Suspects(Starts(Redis(), NAMES), meter),  # nobody asks that Redis anything
             twins=Twins(),
+            quotas=Quotas(Redis(), NAMES, {}, Metrics()),
             shared_topics=frozenset({"embedmq.shared.bulk"}),
             max_waiting=2,
         )

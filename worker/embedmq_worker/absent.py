@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -38,6 +39,8 @@ class Absent:
         for job in jobs:
             self._jobs.setdefault(job.envelope.model, []).append(job)
             self._count(job)
+            if job.trace is not None and job.trace.absent_s is None:
+                job.trace.absent_s = time.monotonic()
         if jobs:
             self._empty.clear()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.pauses import Pauses
 from embedmq_worker.plan import Planner
+from embedmq_worker.quotas import Quotas
 from embedmq_worker.recall import Recall
 from embedmq_worker.redis_sink import RedisSink
 from embedmq_worker.residents import Residents
@@ -45,6 +46,8 @@ from embedmq_worker.strays import Strays
 from embedmq_worker.supply import Supply
 from embedmq_worker.suspects import Suspects
 from embedmq_worker.topics import request_topics, retry_topics
+from embedmq_worker.trace import Noted
+from embedmq_worker.tracing import Tracing
 from embedmq_worker.twins import Twins
 from embedmq_worker.waiting import Waiting
 from embedmq_worker.world import World
@@ -111,13 +114,15 @@ def assemble(
     residents: Residents,
     metrics: Metrics,
     threads: Threads,
+    put: Callable[[Noted], None] | None = None,
 ) -> Road:
-    """Make the road, its sources included; nothing moves yet."""
+    """Make the road, its sources included; nothing moves yet. `put` takes what is noted of traced requests."""
     names, settings = Names(config.prefix), config.worker
     budgets: dict[str, Budget] = {}
     room = Room(settings)
     meter = Meter(metrics, roster, budgets)
     retries, suspects = Retries(settings.retry_delays_s, names), Suspects(Starts(world.marks, names), meter)
+    tracing = None if put is None else Tracing(put, names, budgets, config.tracing.sample_share)
     decoder, twins = Decoder(config, roster, names, residents.facts, retries.park), Twins()
     chooser = Chooser(settings.bulk_min_share, settings.max_batch_ms)
     waiting = Waiting(budgets, chooser, lambda model: residents.engine(model) is not None)
@@ -135,6 +140,7 @@ def assemble(
         retries=retries,
         suspects=suspects,
         twins=twins,
+        quotas=Quotas(world.marks, names, config.tenants, metrics),
         shared_topics=frozenset(names.shared(lane) for lane in LANES) | set(retry_topics(config, names)),
         max_waiting=settings.max_waiting_for_model,
     )
@@ -151,6 +157,7 @@ def assemble(
         cancellations=Cancellations(world.marks, names),
         retries=retries,
         meter=meter,
+        tracing=tracing,
     )
     road = Road(
         roster=roster,
@@ -172,6 +179,7 @@ def assemble(
         ),
         meter=meter,
         commit_interval_s=config.kafka.commit_interval_ms / 1000,
+        tracing=tracing,
     )
     topics: dict[Reader, list[str]] = {"retry": retry_topics(config, names)}
     topics.update(request_topics(roster, names).items())

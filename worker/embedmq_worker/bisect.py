@@ -50,6 +50,8 @@ async def prepare_jobs(engine: Engine, jobs: Sequence[Job], threads: Executor) -
     for job, tokens in zip(jobs, prepared, strict=True):
         job.prepared = tokens
         job.tokenize_ms = tokenize_ms
+        if job.trace is not None:
+            job.trace.cut_s, job.trace.cutting_s = time.monotonic(), tokenize_ms / 1000
         job.cost = Cost(job.cost.bytes, job.cost.items, sum(tokens.tokens))
     return []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from embedmq_schemas.connection import KafkaConnection, RedisConnection
 from embedmq_schemas.limits import KIB, MIB, Limits
@@ -175,6 +175,43 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Cuts texts at fewer tokens than the model could take."""
 
 
+class Tracing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the spans of traced requests go; needs `pip install 'embedmq[otel]'`. A request whose caller's trace is
+    sampled is traced, and one whose caller's is not is not.
+    """
+
+    enabled: bool = False
+    """Whether spans are sent, by OTLP over HTTP. Headers, time limits and certificates are as `OTEL_EXPORTER_OTLP_*`
+    say in the environment, the service's name and attributes as `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`."""
+    endpoint: str | None = None
+    """The whole URL, `http://collector:4318/v1/traces`; left out, what `OTEL_EXPORTER_OTLP_ENDPOINT` says, else the
+    collector of this machine."""
+    sample_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Part of the requests without a trace of their caller's whose trace begins here, chosen by their ids."""
+    max_waiting: Annotated[int, Meta(ge=256, le=1_000_000)] = 8_192
+    """How many requests and batches may wait for their spans to be sent; those of further ones are dropped."""
+
+
+ANYBODY: Final = "*"
+"""The entry of `[tenants]` for all that have none of their own."""
+
+
+class Tenant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much one tenant may have computed by the whole fleet. `[tenants."*"]` is for those with no entry of their
+    own, each of which gets so much; without it they are not limited.
+    """
+
+    topics: list[str] = field(default_factory=list[str])
+    """Topics that are this tenant's, as shell patterns, such as `embedmq.acme-*`: what comes there is charged to it
+    whatever it says, and a request that names it anywhere else is refused. Who may write there is for Kafka's ACLs."""
+    items_per_s: Annotated[float, Meta(gt=0)] | None = None
+    """Items a second; left out, they are not counted."""
+    tokens_per_s: Annotated[float, Meta(gt=0)] | None = None
+    """Tokens a second; left out, they are not counted."""
+    burst_s: Annotated[float, Meta(gt=0, le=86_400)] = 10.0
+    """How many seconds' worth of both may be taken at once by a tenant that took nothing before."""
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -185,4 +222,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache: Cache = Cache()
     worker: Worker = Worker()
     limits: Limits = Limits()
+    tracing: Tracing = Tracing()
+    tenants: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
     models: Annotated[dict[str, Model], Meta(min_length=1)] = field(default_factory=dict[str, Model])

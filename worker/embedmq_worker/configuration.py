@@ -14,7 +14,7 @@ from embedmq_schemas.connection import REDACTED, SECRETS, redact_url
 from embedmq_schemas.environment import overrides
 from embedmq_schemas.names import is_model_name
 
-from embedmq_worker.config import Config, Model
+from embedmq_worker.config import ANYBODY, Config, Model
 from embedmq_worker.errors import ConfigInvalid
 
 Tree = dict[str, object]
@@ -22,6 +22,7 @@ Tree = dict[str, object]
 _STEP: typing.Final = re.compile(r"\.\.\.|[^.\[\]`]+")
 """One step of the path in msgspec's message: a key, an index, or `...` for any name."""
 _ADDRESS: typing.Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+)(:\d{1,5})?")
+_HTTP: typing.Final = ("http://", "https://")
 _SCHEMES: typing.Final = ("redis://", "rediss://", "unix://")
 
 
@@ -62,11 +63,17 @@ def _check(config: Config) -> None:
             raise ConfigInvalid(f"models.{name}: a model's name is lower-case letters, digits and dashes, not reserved")
     if not config.models:
         raise ConfigInvalid("models: at least one [models.NAME] with a checkpoint is needed")
+    if ANYBODY in config.tenants and config.tenants[ANYBODY].topics:
+        raise ConfigInvalid(f'tenants."{ANYBODY}".topics: topics belong to a tenant by name')
     for address in config.kafka.bootstrap:
         if not _ADDRESS.fullmatch(address):
             raise ConfigInvalid(f"kafka.bootstrap = {address!r}: expected HOST:PORT")
     if not config.redis.url.startswith(_SCHEMES):
         raise ConfigInvalid(f"redis.url = {redact_url(config.redis.url)!r}: expected {' or '.join(_SCHEMES)}")
+    endpoint = config.tracing.endpoint
+    if endpoint is not None and (not endpoint.startswith(_HTTP) or "@" in endpoint):
+        rule = "expected http(s)://HOST:PORT/PATH, without a login: that goes to OTEL_EXPORTER_OTLP_HEADERS"
+        raise ConfigInvalid(f"tracing.endpoint: {rule}")
     for section, settings in (("kafka", config.kafka), ("redis", config.redis)):
         for key in ("ca_file", "cert_file", "key_file"):
             file: str | None = getattr(settings, key)

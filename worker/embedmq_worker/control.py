@@ -13,6 +13,7 @@ from embedmq_schemas.names import Names
 
 from embedmq_worker.config import Kafka
 from embedmq_worker.errors import Unreachable
+from embedmq_worker.login import connection_options
 
 LONG_POLL_MS: Final = 30_000
 """How long Kafka holds a fetch with nothing to give; an order ends the wait at once."""
@@ -34,7 +35,7 @@ class Control:
         self._timeout_s = settings.start_timeout_s
         self._failing = False
         self._consumer = AIOKafkaConsumer(
-            **settings.options(),
+            **connection_options(settings),
             client_id=f"embedmq-{worker_id}-control",
             enable_auto_commit=False,
             auto_offset_reset="earliest",

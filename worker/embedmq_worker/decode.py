@@ -12,11 +12,13 @@ from embedmq_schemas.envelope import Envelope, Record, Refusal, open_record
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES, Embed, Item, TopicReply, count_items
 from embedmq_schemas.results import Failed
+from msgspec.structs import replace
 
 from embedmq_worker.check import check, check_reply_topic
 from embedmq_worker.config import Config
 from embedmq_worker.cost import cost, held_bytes, items_that_fit
 from embedmq_worker.engine.seam import Ask, Fault, ModelFacts, Options
+from embedmq_worker.identity import Owners
 from embedmq_worker.jobs import Cost, Ending, Job, Outcome, Stray
 from embedmq_worker.progress import Progress
 from embedmq_worker.roster import Roster
@@ -50,6 +52,7 @@ class Decoder:
         self._names = names
         self._facts = facts
         self._park = park
+        self._owners = Owners(config.tenants, names)
         self._roster = roster
 
     def decode(self, found: ConsumerRecord, progress: Progress, now_s: float) -> Job | Ending | Stray:
@@ -64,10 +67,14 @@ class Decoder:
             too_many = opened.code == "too_large" and len(record.value or b"") <= self._limits.max_request_bytes
             return fail(job, Fault(opened.code, opened.message), self._limits.max_items if too_many else None)
         envelope, request = opened
+        tenant = self._owners.identify(record, envelope.tenant)
+        if isinstance(tenant, str) and tenant != envelope.tenant:
+            envelope = replace(envelope, tenant=tenant)
         job = Job(record, progress, envelope, now_s, Cost(size), request, alone=envelope.journey.alone)
         if not (self._roster.serves(envelope.model) or self._was_ours(record, envelope)):
             return Stray(job)
-        fault = self._check_place(record, envelope) or self._check_reply(envelope)
+        contradiction = tenant if isinstance(tenant, Fault) else None
+        fault = contradiction or self._check_place(record, envelope) or self._check_reply(envelope)
         if fault is not None:
             return fail(job, fault)
         facts = self._facts(envelope.model)
@@ -126,7 +133,7 @@ def _too_large(count: int, fits: int) -> Fault:
     return Fault("too_large", f"the vectors of {count} items exceed one reply: {fits} items fit")
 
 
-def fail(job: Job, fault: Fault, fits: int | None = None) -> Outcome:
+def fail(job: Job, fault: Fault, fits: int | None = None, retry_after_s: float | None = None) -> Outcome:
     """The typed failure of a whole request, which need not be held any longer in its decoded form."""
     envelope = job.envelope
     job.request = None
@@ -142,6 +149,7 @@ def fail(job: Job, fault: Fault, fits: int | None = None) -> Outcome:
             meta=envelope.meta,
             item_ids=envelope.item_ids,
             fits=fits,
+            retry_after_s=retry_after_s,
         ),
     )
 

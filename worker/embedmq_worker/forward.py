@@ -23,6 +23,7 @@ from embedmq_worker.residents import Lease, Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.supply import Supply
 from embedmq_worker.suspects import Suspects
+from embedmq_worker.tracing import Tracing
 from embedmq_worker.waiting import Waiting
 
 LATE: Final = Fault("deadline_exceeded", "the deadline passed while the request waited for the device")
@@ -43,6 +44,7 @@ class Forward:
     cancellations: Cancellations
     retries: Retries
     meter: Meter
+    tracing: Tracing | None = None
     lost: DeviceLost | None = None
 
     async def run(self, batch: Batch, lease: Lease, launched: asyncio.Event) -> list[Ending]:
@@ -64,8 +66,12 @@ class Forward:
                     async with self.suspects.watch([wanted.parts[0].job]):
                         supplied = await self.supply.supply(engine, wanted, relief, launched.set)
                 except DeviceLost as error:
+                    if self.tracing is not None:
+                        self.tracing.computed(wanted, engine.facts, now_s, None, type(error).__name__)
                     endings += self._lose(wanted, error)
                 else:
+                    if self.tracing is not None:
+                        self.tracing.computed(wanted, engine.facts, now_s, supplied)
                     self.meter.encoded(wanted, supplied)
                     endings += self._finish(wanted, engine.facts)
             launched.set()

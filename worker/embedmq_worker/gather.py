@@ -20,6 +20,7 @@ from embedmq_worker.errors import WorkerError
 from embedmq_worker.jobs import Ending, Job
 from embedmq_worker.meter import Meter
 from embedmq_worker.pauses import Pauses
+from embedmq_worker.quotas import Quotas
 from embedmq_worker.residents import Change, Failed, Loaded, Repointed, Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.room import Room
@@ -49,6 +50,7 @@ class Gather:
     retries: Retries
     suspects: Suspects
     twins: Twins
+    quotas: Quotas
     shared_topics: InitVar[frozenset[str]]
     max_waiting: InitVar[int]
     settled: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -238,6 +240,7 @@ class Gather:
             self.room.change(cost, job.cost, job.envelope.lane)
         self.meter.prepared(model, jobs)
         refused += [found for job in _without(jobs, refused) if (found := self.decoder.check_tokens(job, facts))]
+        refused += await self.quotas.charge(_without(jobs, refused))
         ready = self._ours(_without(jobs, refused))
         self.twins.enter(ready, facts)
         self.waiting.put(ready)

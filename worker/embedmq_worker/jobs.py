@@ -15,6 +15,7 @@ from msgspec import Struct
 from embedmq_worker.engine.seam import Encoded, Fault, Options, Prepared
 from embedmq_worker.peers import Key, Peers
 from embedmq_worker.progress import Progress
+from embedmq_worker.trace import Trace
 
 
 class Cost(Struct, frozen=True, gc=False):
@@ -30,7 +31,7 @@ class Job(Struct, eq=False, gc=False):
 
     `alone` says that it may break the device, and gets a batch of its own; `suspect` that processes died with it, or
     with a neighbour of it; `exhausted` that memory ran out on one of its items alone. `peers` are those whose items may
-    be the same as its own, which are `keys` to them.
+    be the same as its own, which are `keys` to them. `trace` has what is noted of it, if its trace is recorded.
     """
 
     record: Record
@@ -52,6 +53,7 @@ class Job(Struct, eq=False, gc=False):
     exhausted: bool = False
     peers: Peers | None = None
     keys: Sequence[Key] = ()
+    trace: Trace | None = None
 
 
 class Part(Struct, frozen=True, eq=False, gc=False):

@@ -14,8 +14,8 @@ from typing import Final
 from embedmq_worker.ledger import Ledger
 from embedmq_worker.placing import SLACK, Placing
 
-ROUNDS: Final = 8
-"""A limit for what ends by itself, after two or three."""
+ROUNDS: Final = 64
+"""A limit for what ends by itself, nearly always after two or three."""
 LOOK: Final = 128
 """At how many units a worker looks that carries too little, those first that prefer it most."""
 

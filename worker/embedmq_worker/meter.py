@@ -18,6 +18,7 @@ from embedmq_worker.metrics import Metrics
 from embedmq_worker.plan import Plan
 from embedmq_worker.rates import Busy, Done, Rates
 from embedmq_worker.supply import Supplied
+from embedmq_worker.trace import Trace
 
 SMOOTHING = 0.2
 """Weight of the newest batch in the running rate."""
@@ -101,14 +102,14 @@ class Meter:
             metrics.observe("batch_items", supplied.items, model)
             metrics.observe("batch_tokens", supplied.tokens, model)
             metrics.observe("batch_fill_ratio", min(fill, 1.0), model)
-            metrics.observe("forward_seconds", forward_s, model)
+            metrics.observe("forward_seconds", forward_s, model, trace=batch.parts[0].job.trace)
         if supplied.coalesced:
             metrics.count("items_coalesced_total", supplied.coalesced, model)
         if supplied.hits or supplied.misses:
             metrics.count("cache_items_total", supplied.hits, model, "hit")
             metrics.count("cache_items_total", supplied.misses, model, "miss")
         first = batch.parts[0].job
-        metrics.observe("queue_seconds", first.queue_ms / 1000, model, first.envelope.lane)
+        metrics.observe("queue_seconds", first.queue_ms / 1000, model, first.envelope.lane, trace=first.trace)
         if fill >= TELLING_FILL:  # a small batch takes hardly less time than a full one
             rate = supplied.tokens / max(forward_s, 1e-6)
             before = self.tokens_per_s[model]
@@ -128,9 +129,9 @@ class Meter:
             },
         )
 
-    def delivered(self, endings: Sequence[Ending], deliver_s: float) -> None:
-        """Outcomes were acknowledged."""
-        self._metrics.observe("deliver_seconds", deliver_s)
+    def delivered(self, endings: Sequence[Ending], deliver_s: float, traced: Trace | None = None) -> None:
+        """Outcomes were acknowledged, that of a `traced` request among them."""
+        self._metrics.observe("deliver_seconds", deliver_s, trace=traced)
         counts: dict[tuple[str, str, str], int] = {}
         failed = Counter[str]()
         now_ms = time.time() * 1000
@@ -147,7 +148,8 @@ class Meter:
                 failed[model] += lost
             asked_ms = envelope.journey.first_seen_unix_ms or ending.job.record.timestamp_ms
             if asked_ms > 0:  # else its producer did not say
-                self._metrics.observe("request_seconds", max(0.0, now_ms - asked_ms) / 1000, model, envelope.lane)
+                age_s = max(0.0, now_ms - asked_ms) / 1000
+                self._metrics.observe("request_seconds", age_s, model, envelope.lane, trace=ending.job.trace)
         for model, count in failed.items():
             self.rates.add(model, Done(failed=count))
         for key, count in counts.items():

@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
+from embedmq_worker.trace import Trace
+
 Kind = Literal["counter", "gauge", "histogram"]
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
@@ -86,6 +88,9 @@ METRICS: Final = (
             "Rising steadily: workers die or are too slow to heartbeat; see their logs."),
     _metric("dead_letters_total", "counter", "records", "code", "Records sent to the dead-letter topic.",
             "Read them: each carries its reason in headers."),
+    _metric("quota_refused_total", "counter", "requests", "tenant",
+            "Requests refused since their tenant is over its quota; `*` are those of tenants without an entry.",
+            "Someone sends more than was agreed: `retry_after_s` in the answers says when to go on; see `[tenants]`."),
     _metric("retries_total", "counter", "records", "code", "Requests sent to a retry topic, by the reason.",
             "`unknown_model`, `unsupported`: hosts differ, or a deploy is under way; else as for failures."),
     _metric("model_paused", "gauge", "boolean", "model", "Whether the guard keeps a failing model from being run.",
@@ -94,6 +99,8 @@ METRICS: Final = (
             "Their callers have answers; the log has their places. Raise the topic's `max.message.bytes`."),
     _metric("dead_letters_blocked", "gauge", "boolean", "", "Whether Kafka takes no dead letters or retries.",
             "1: the worker waits and loses nothing; the event dead_letter_blocked says why."),
+    _metric("rights_missing", "gauge", "rights", "", "Rights in Kafka that this worker needs and does not have.",
+            "Above 0: what they are for stands still and is not lost; the event rights_missing names them."),
     _metric("records_repeated_total", "counter", "records", "reader fate",
             "Records read again after a rebalance: completed before (`skipped`), or begun anew (`again`).",
             "`again` rises with rebalances; each computes anew at most what was in flight."),
@@ -147,6 +154,11 @@ METRICS: Final = (
     _metric("out_of_memory_total", "counter", "steps", "model step",
             "Steps of the ladder taken: `free_cache`, `evict`, `halve`, `fail`.",
             "Rising: lower `max_batch_tokens`, or the memory budget."),
+    _metric("spans_exported_total", "counter", "spans", "", "Spans that were taken where `tracing.endpoint` says.",
+            "0 with `tracing.enabled`: no caller's trace is sampled, and `tracing.sample_share` is 0."),
+    _metric("spans_dropped_total", "counter", "spans", "reason",
+            "Spans that nobody has: too many waited (`full`), or they were not taken (`refused`).",
+            "Rising: the collector is away or slow (the log's spans_not_taken); requests do not wait for it."),
     _metric("ready", "gauge", "boolean", "", "Whether `/ready` says so.",
             "0 for long: `/ready` says what is waited for."),
     _metric("worker_info", "gauge", "boolean", "prefix version python torch device",
@@ -212,7 +224,8 @@ class Metrics:
                 gauge.labels(*labels).set(value)
         self._shown[name] = dict(values)
 
-    def observe(self, name: str, value: float, *labels: str) -> None:
-        """Add to a histogram."""
+    def observe(self, name: str, value: float, *labels: str, trace: Trace | None = None) -> None:
+        """Add to a histogram; `trace` is of a request for which that was so."""
         histogram = self._histograms[f"embedmq_{name}"]
-        (histogram.labels(*labels) if labels else histogram).observe(value)
+        exemplar = None if trace is None else trace.exemplar
+        (histogram.labels(*labels) if labels else histogram).observe(value, exemplar)

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, TopicAuthorizationFailedError
 
 from embedmq_worker.partitions import Partitions
 from embedmq_worker.progress import Progress
@@ -18,6 +19,9 @@ from embedmq_worker.progress import Progress
 POLL_MS: Final = 5_000
 """How long one look at an idle queue lasts. Records end it at once, and so does a stop, or a partition let go."""
 READ_AROUND_MS: Final = 500
+DENIED_RETRY_S: Final = 1.0
+REPEAT_S: Final = 30.0
+"""How often the log says that a topic may not be read."""
 
 Read = tuple[Progress, ConsumerRecord]
 Batches = Mapping[TopicPartition, list[ConsumerRecord]]
@@ -36,6 +40,7 @@ class Polling:
         self._partitions = partitions
         self._released = released
         self._max_records = max_records
+        self._denied_s = -REPEAT_S
 
     async def poll(self) -> list[Read]:
         """What has arrived, by the partitions that are ours by then; nothing after a while."""
@@ -47,6 +52,9 @@ class Polling:
         free = [tp for tp, progress in ours.items() if not progress.held]
         try:
             found = await (self._fetch([]) if len(free) == len(ours) else self._fetch_until_released(free))
+        except TopicAuthorizationFailedError as error:
+            await self._denied(error)
+            return []
         except UnicodeDecodeError:
             with contextlib.suppress(IllegalStateError):  # a rebalance: they are read anew
                 return await self._read_around({tp: ours[tp] for tp in free})
@@ -59,6 +67,14 @@ class Polling:
             elif tp in ours:
                 reads += [(ours[tp], record) for record in batch]
         return reads
+
+    async def _denied(self, error: TopicAuthorizationFailedError) -> None:
+        """We may read a topic no longer. Its records wait in Kafka until we may again."""
+        now_s = time.monotonic()
+        if now_s - self._denied_s > REPEAT_S:
+            self._denied_s = now_s
+            log.error("read_denied", extra={"topic": str(error.args[0]), "remedy": "allow Read on the topic"})
+        await asyncio.sleep(DENIED_RETRY_S)
 
     async def _fetch(self, partitions: list[TopicPartition]) -> Batches:
         found: Batches = await self._consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=self._max_records)

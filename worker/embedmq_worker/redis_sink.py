@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 from embedmq_schemas.away import TRANSPORT_ERRORS
 from embedmq_schemas.names import STREAM_FIELD
+from embedmq_schemas.refusal import explain
 from redis.asyncio import Redis as RedisClient
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -184,15 +185,16 @@ def _is_final(answer: object) -> TypeGuard[ResponseError]:
     return type(answer) is ResponseError and not str(answer).startswith(SERVER_ERRORS)
 
 
-async def wait_reachable(client: RedisClient, timeout_s: float) -> str | None:
-    """Ask Redis until it answers; returns None, or why it did not in time."""
+async def wait_reachable(client: RedisClient, timeout_s: float) -> BaseException | None:
+    """Ask Redis until it answers; returns None, or why it did not in time, or never will."""
     end = time.monotonic() + timeout_s
     while True:
         try:
             await client.ping()
         except (RedisError, *TRANSPORT_ERRORS) as error:
-            if time.monotonic() >= end or "NOAUTH" in str(error) or "WRONGPASS" in str(error):
-                return f"{type(error).__name__}: {error}"
+            refusal = explain(error, tls=False)
+            if time.monotonic() >= end or (refusal is not None and refusal.lasting):
+                return error
             await asyncio.sleep(0.2)
         else:
             return None

@@ -17,7 +17,7 @@ from functools import partial
 
 from aiokafka import ConsumerRecord
 
-from embedmq_worker.changes import Failed
+from embedmq_worker.changes import Failed, Loaded
 from embedmq_worker.decode import Decoder
 from embedmq_worker.delivery import Delivery
 from embedmq_worker.errors import DeviceLost
@@ -33,6 +33,7 @@ from embedmq_worker.roster import Roster
 from embedmq_worker.source import Source
 from embedmq_worker.strays import Strays
 from embedmq_worker.suspects import Suspects
+from embedmq_worker.tracing import Tracing
 from embedmq_worker.waiting import Waiting
 
 FINISHED_BATCHES = 2
@@ -59,6 +60,7 @@ class Road:
     delivery: Delivery
     meter: Meter
     commit_interval_s: float
+    tracing: Tracing | None = None
     lost: DeviceLost | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a model has come or gone."""
@@ -109,6 +111,8 @@ class Road:
                     self.room.leave(job.cost, job.envelope.lane)
                     continue
                 self.meter.started(job)
+                if self.tracing is not None:
+                    self.tracing.begin(job, source.reader)
                 if not (isinstance(found, Job) and self.gathering.lay_aside(found)):
                     read.add(found)
             self.meter.read(source.reader, len(records))
@@ -162,6 +166,8 @@ class Road:
             change = await self.residents.next_change()
             if isinstance(change, Failed) and isinstance(change.error, DeviceLost):
                 self._abandon(change.error)
+            if self.tracing is not None and isinstance(change, Loaded):
+                self.tracing.loaded(change)
             async with self.gathering.settled:
                 await self._settle(await self.gathering.take_up(change))
             self.changed.set()
@@ -217,7 +223,9 @@ class Road:
                 job = ending.job
                 job.progress.complete(job.record)
                 self.gathering.leave(job)
-            self.meter.delivered(endings, time.perf_counter() - start_s)
+            deliver_s = time.perf_counter() - start_s
+            traced = None if self.tracing is None else self.tracing.delivered(endings, deliver_s)
+            self.meter.delivered(endings, deliver_s, traced)
             for source in self.sources:
                 source.wake.set()
 

@@ -8,32 +8,29 @@ import gc
 import logging
 import signal
 import uuid
-from functools import partial, reduce
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 from embedmq_schemas.names import Names
 
-from embedmq_worker.assemble import Threads, assemble, house, pools
+from embedmq_worker.assemble import Threads, assemble, pools
+from embedmq_worker.begin import start
 from embedmq_worker.catalogue import Catalogue
 from embedmq_worker.config import Config
-from embedmq_worker.control import Control
 from embedmq_worker.errors import Unreachable
 from embedmq_worker.gauges import describe, refresh
 from embedmq_worker.health import Endpoint, Health
 from embedmq_worker.heap import return_large_buffers
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.offload import in_thread
-from embedmq_worker.orders import Orders, heed
-from embedmq_worker.residents import Residents
 from embedmq_worker.road import Road
-from embedmq_worker.rollout import Rollout, tell_refused
-from embedmq_worker.roster import Roster
-from embedmq_worker.served import overlay
+from embedmq_worker.rollout import Rollout
 from embedmq_worker.steering import Reread, Steering, on_hangup
-from embedmq_worker.topics import ensure, wanted_requests
+from embedmq_worker.trace import Noted
+from embedmq_worker.trace_export import Exporter
 from embedmq_worker.watch import Watch
-from embedmq_worker.world import World, connected
 
 BEAT_S = 1.0
 CANCEL_AGAIN_S = 1.0
@@ -57,7 +54,7 @@ async def serve(config: Config, worker_id: str, sharers: int = 1, reread: Reread
 
     Raises:
         CheckpointInvalid, CheckpointUnreachable: a pinned model cannot be loaded.
-        ConfigInvalid: the HTTP address cannot be used.
+        ConfigInvalid: the HTTP address cannot be used, or what tracing needs is not installed.
         Unreachable: Kafka or Redis did not answer in time.
     """
     stop, hung_up = _stop_on_signals(), on_hangup()
@@ -71,11 +68,12 @@ async def serve(config: Config, worker_id: str, sharers: int = 1, reread: Reread
         stack.callback(endpoint.stop)
         stack.callback(asyncio.create_task(_beat(health)).cancel)
         threads = Threads(*(stack.enter_context(pool) for pool in pools(config)))
-        starting = asyncio.create_task(_start(config, worker_id, stack, health, metrics, sharers))
+        put = _exporting(config, worker_id, metrics, stack) if config.tracing.enabled else None
+        starting = asyncio.create_task(start(config, worker_id, stack, health, metrics, sharers))
         await _first(starting, stop)
         if not starting.cancelled():
             world, control, orders, roster, residents = starting.result()
-            road = assemble(config, roster, worker_id, world, residents, metrics, threads)
+            road = assemble(config, roster, worker_id, world, residents, metrics, threads, put)
             rollout = Rollout(config, roster, residents, world.topics, road.sources, road.changed)
             steering = Steering(config, orders, control, rollout, reread or (lambda: config), hung_up)
             endpoint.refresh_by(partial(refresh, metrics, health, road, config.worker.device))
@@ -90,34 +88,14 @@ async def serve(config: Config, worker_id: str, sharers: int = 1, reread: Reread
     log.info("stopped")
 
 
-class Started(NamedTuple):
-    """What there is before there is work to be drained."""
-
-    world: World
-    control: Control
-    orders: Orders
-    roster: Roster
-    residents: Residents
-
-
-async def _start(
-    config: Config, worker_id: str, stack: contextlib.AsyncExitStack, health: Health, metrics: Metrics, sharers: int
-) -> Started:
-    """Whatever may take long."""
-    health.waiting_for = ("Kafka and Redis",)
-    world, names = await stack.enter_async_context(connected(config, metrics)), Names(config.prefix)
-    health.waiting_for = ("the orders of the control topic",)
-    control = Control(config.kafka, names, worker_id)
-    stack.push_async_callback(control.close)
-    orders = reduce(heed, await control.start(), Orders())
-    roster = Roster(overlay(config.models, orders), orders.offset)
-    tell_refused({}, roster.refused)
-    await ensure(world.topics, wanted_requests(config, roster, names))
-    health.waiting_for = ("pinned models",)
-    residents = await in_thread(partial(house, config, roster, sharers), "house")  # it may import torch
-    stack.push_async_callback(residents.close)
-    await residents.load_pinned(but=orders.last)  # what an order asks for must not keep a worker from starting
-    return Started(world, control, orders, roster, residents)
+def _exporting(
+    config: Config, worker_id: str, metrics: Metrics, stack: contextlib.AsyncExitStack
+) -> Callable[[Noted], None]:
+    """Begin to send spans; the last ones go when everything else has ended."""
+    exporter = Exporter(config.tracing, worker_id, metrics)
+    exporter.start()
+    stack.push_async_callback(in_thread, exporter.close, "spans")
+    return exporter.put
 
 
 async def _first(task: asyncio.Task[T], stop: asyncio.Event) -> None:
@@ -196,7 +174,22 @@ async def _work(road: Road, started: asyncio.Event) -> None:
     except KafkaError as error:
         raise Unreachable(f"Kafka went away before the groups were joined: {type(error).__name__}: {error}") from error
     started.set()
-    await road.run()
+    try:
+        await road.run()
+    except BaseExceptionGroup as errors:
+        error = first_of(errors, KafkaError)
+        if error is None:
+            raise
+        raise Unreachable(f"Kafka does not let this worker go on: {type(error).__name__}: {error}") from errors
+
+
+def first_of(errors: BaseExceptionGroup, kind: type[Exception]) -> BaseException | None:
+    """The first error of a kind within groups of groups."""
+    found = errors.subgroup(kind)
+    error: BaseException | None = found
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _obey(steering: Steering, started: asyncio.Event) -> None:

@@ -16,6 +16,7 @@ from embedmq_worker.assignor import Assignor
 from embedmq_worker.commits import Commits
 from embedmq_worker.config import Kafka
 from embedmq_worker.lag import Stand
+from embedmq_worker.login import connection_options
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.partitions import Partitions
 from embedmq_worker.past import KEPT_S, Fate
@@ -56,7 +57,7 @@ class Source:
         self._on_revoke = on_revoke
         self._stop = asyncio.Event()
         self._consumer = AIOKafkaConsumer(
-            **settings.options(),
+            **connection_options(settings),
             group_id=group,
             client_id=f"embedmq-{worker_id}",
             enable_auto_commit=False,

@@ -8,7 +8,7 @@ tokens/s that arrive for it.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from math import log2
 from statistics import fmean
@@ -66,7 +66,7 @@ def see(
     The speed is the mean of the models' own, to half a power of two: workers of one kind, whose measurements differ a
     little, say the same.
     """
-    arriving: Counter[str] = Counter()
+    arriving: defaultdict[str, float] = defaultdict(float)
     for model, rate in rates.items():
         arriving["shared" if model in shared else model] += rate.tokens_per_s
     known = [speed for speed in speeds.values() if 0 < speed < float("inf")]

@@ -31,6 +31,7 @@ from embedmq_worker.check import check_reply_topic
 from embedmq_worker.config import Config
 from embedmq_worker.engine.seam import Fault
 from embedmq_worker.jobs import Ending
+from embedmq_worker.login import connection_options
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.plan import TopicWrite
 from embedmq_worker.topics import Topics, wanted
@@ -66,7 +67,7 @@ class TopicSink:
         self._told_s: dict[str, float] = {}
         self._away_since_s: float | None = None
         self._producer = AIOKafkaProducer(
-            **config.kafka.options(),
+            **connection_options(config.kafka),
             client_id="embedmq-replies",
             # Not idempotent: after a batch that Kafka refuses, aiokafka's sequence numbers have a gap, and Kafka would
             # take nothing more for that partition. Replies are at least once in any case.

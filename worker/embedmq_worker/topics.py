@@ -14,6 +14,7 @@ from embedmq_schemas.requests import LANES, Lane
 from embedmq_schemas.topics import Topic, control_settings, dead_settings, request_settings
 
 from embedmq_worker.config import Config, Kafka, Model
+from embedmq_worker.login import connection_options
 
 NO_TOPIC = frozenset({3, 17, 29})
 """Kafka's error codes UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION and TOPIC_AUTHORIZATION_FAILED."""
@@ -65,16 +66,16 @@ class Topics:
 
     def __init__(self, settings: Kafka) -> None:
         self._settings = settings
-        self._admin = AIOKafkaAdminClient(**settings.options(), client_id="embedmq-admin")
+        self.admin = AIOKafkaAdminClient(**connection_options(settings), client_id="embedmq-admin")
         self._known: dict[str, tuple[float, int]] = {}
 
     async def start(self) -> None:
         """Connect; raises KafkaError."""
-        await self._admin.start()
+        await self.admin.start()
 
     async def close(self) -> None:
         """Disconnect."""
-        await self._admin.close()
+        await self.admin.close()
 
     async def create(self, topics: Iterable[Topic]) -> list[str]:
         """Create what is missing; returns what could not be created, with the reason. Raises KafkaError."""
@@ -83,19 +84,20 @@ class Topics:
         missing = [topic for topic in missing if topic.name not in present]
         if not missing:
             return []
-        cluster = await self._admin.describe_cluster()
+        cluster = await self.admin.describe_cluster()
         replicas = min(self._settings.replication, len(cluster["brokers"]))
         created = [NewTopic(topic.name, topic.partitions, replicas, topic_configs=topic.settings) for topic in missing]
         try:
-            response = await self._admin.create_topics(created)
+            response = await self.admin.create_topics(created)
         except AttributeError as error:  # aiokafka's admin client on a cluster that knows no controller yet
             raise NoBrokersAvailable("no controller") from error
-        await self._await_leaders([topic.name for topic in missing])
+        refused = {
+            name: f"{message or code}" for name, code, message in response.topic_errors if code not in {0, EXISTS}
+        }
+        await self._await_leaders([topic.name for topic in missing if topic.name not in refused])
         for topic in missing:
             self._known.pop(topic.name, None)
-        return [
-            f"{name}: {message or code}" for name, code, message in response.topic_errors if code not in {0, EXISTS}
-        ]
+        return [f"{name}: {reason}" for name, reason in refused.items()]
 
     async def partitions(self, topic: str, ttl_s: float = 30.0) -> int:
         """How many partitions a topic has; 0 when it does not exist or is not ours to see. Never creates it.
@@ -107,7 +109,7 @@ class Topics:
         # a missing topic may appear at any moment, an existing one rarely goes
         if count >= 0 and now - at < (ttl_s if count else 1.0):
             return count
-        (found,) = await self._admin.describe_topics([topic])
+        (found,) = await self.admin.describe_topics([topic])
         count = count_partitions(found)
         if len(self._known) > 10_000:
             self._known.clear()
@@ -123,7 +125,7 @@ class Topics:
             await asyncio.sleep(0.1)
 
     async def _describe(self, names: list[str]) -> Mapping[str, int]:
-        found = await self._admin.describe_topics(names)
+        found = await self.admin.describe_topics(names)
         return {
             topic["topic"]: len(topic["partitions"])
             for topic in found
@@ -145,7 +147,9 @@ def count_partitions(found: Mapping[str, Any]) -> int:
     return len(partitions)
 
 
-async def ensure(topics: Topics, wanted: Sequence[Topic]) -> None:
-    """Create what is missing; a refusal is only worth a warning where the topic exists all the same."""
-    for refusal in await topics.create(wanted):
+async def ensure(topics: Topics, wanted: Sequence[Topic]) -> list[str]:
+    """Create what is missing; returns what could not be created, with the reason. Raises KafkaError."""
+    refused = await topics.create(wanted)
+    for refusal in refused:
         log.warning("topic_not_created", extra={"reason": refusal})
+    return refused

@@ -11,17 +11,23 @@ from typing import Final
 from aiokafka.errors import KafkaError
 from embedmq_schemas.connection import redact_url
 from embedmq_schemas.names import Names
+from embedmq_schemas.refusal import explain
 from redis.asyncio import Redis as RedisClient
 
-from embedmq_worker.config import Config
+from embedmq_worker.access import Access, needs
+from embedmq_worker.config import Config, Redis
 from embedmq_worker.errors import ConfigInvalid, Unreachable
+from embedmq_worker.login import why_not
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.redis_sink import connect, wait_reachable
 from embedmq_worker.topic_sink import TopicSink
-from embedmq_worker.topics import Topics, ensure, wanted
+from embedmq_worker.topics import Topics, ensure, wanted, wanted_requests
 
 LOOK_TIMEOUT_S: Final = 0.5
 """How long the device waits for what Redis may know of a batch."""
+
+GRANT: Final = "have an ACL allow it (docs/security.md)"
+CREATE: Final = "have it made before: embedmq topics create MODEL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +49,56 @@ async def connected(config: Config, metrics: Metrics) -> AsyncIterator[World]:
         replies = TopicSink(config, topics, metrics)
     except OSError as error:  # ssl's errors are some
         raise ConfigInvalid(f"kafka: a certificate or key cannot be used: {error}") from error
+    except ValueError as error:
+        raise ConfigInvalid(f"kafka: {error}") from error
+    access = Access(topics.admin, needs(config, Names(config.prefix)), metrics)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(marks.aclose)
-        reason = await wait_reachable(redis, config.redis.start_timeout_s)
-        if reason is not None:
-            shown = redact_url(config.redis.url)
-            raise Unreachable(f"Redis at {shown} did not answer in {config.redis.start_timeout_s:g} s: {reason}")
         stack.push_async_callback(topics.close)
         stack.push_async_callback(replies.close)
-        await _reach_kafka(config, topics, replies)
+        await _reach_redis(config.redis, redis)
+        await _reach_kafka(config, topics, replies, access)
+        stack.callback(asyncio.create_task(access.watch()).cancel)
         yield World(redis, marks, topics, replies)
 
 
-async def _reach_kafka(config: Config, topics: Topics, replies: TopicSink) -> None:
-    loop = asyncio.get_running_loop()
+async def _reach_redis(settings: Redis, redis: RedisClient) -> None:
+    error = await wait_reachable(redis, settings.start_timeout_s)
+    if error is None:
+        return
+    where = f"Redis at {redact_url(settings.url)}"
+    if (refusal := explain(error, tls=settings.url.startswith("rediss:"))) is not None:
+        raise Unreachable(f"{where} does not let us in: {refusal}") from error
+    raise Unreachable(f"{where} did not answer in {settings.start_timeout_s:g} s: {type(error).__name__}: {error}")
+
+
+async def _reach_kafka(config: Config, topics: Topics, replies: TopicSink, access: Access) -> None:
+    """Raises Unreachable at once for what will not pass by itself, else after `start_timeout_s`."""
+    where = f"Kafka at {','.join(config.kafka.bootstrap)}"
+    names, loop = Names(config.prefix), asyncio.get_running_loop()
+    topics_of_ours = [*wanted(config, names), *wanted_requests(config, config.models, names)]
     end_s = loop.time() + config.kafka.start_timeout_s
     while True:
         try:
-            await topics.start()
-            await ensure(topics, wanted(config, Names(config.prefix)))
-            await replies.start()
-        except (KafkaError, AttributeError) as error:
+            async with asyncio.timeout_at(end_s):
+                await topics.start()
+                refused = await ensure(topics, topics_of_ours)
+                if missing := await access.missing():
+                    raise Unreachable(f"{where}: this user lacks {', '.join(map(str, missing))}: {GRANT}")
+                if refused:
+                    raise Unreachable(f"{where} did not create topic {refused[0]}: allow Create, or {CREATE}")
+                await replies.start()
+        except (KafkaError, TimeoutError, AttributeError) as error:
             # AttributeError is aiokafka's admin client on a cluster that knows no controller yet
-            if loop.time() >= end_s or not getattr(error, "retriable", True):
-                shown = ",".join(config.kafka.bootstrap)
-                raise Unreachable(
-                    f"Kafka at {shown} did not let us in within {config.kafka.start_timeout_s:g} s: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
+            refusal = await why_not(config.kafka)
+            late = loop.time() >= end_s or not getattr(error, "retriable", True)
+            if refusal is not None and (late or refusal.lasting):
+                raise Unreachable(f"{where} does not let us in: {refusal}") from error
+            if late:
+                limit_s = config.kafka.start_timeout_s
+                told = f"{type(error).__name__}: {error}"
+                raise Unreachable(f"{where} did not let us in within {limit_s:g} s: {told}") from error
             await asyncio.sleep(0.5)
         else:
             return

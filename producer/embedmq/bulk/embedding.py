@@ -50,7 +50,7 @@ async def embed_rows(client: Client, order: Order, rows: Sequence[Chosen], patie
             if error.code in HOPELESS:
                 raise JobStopped(f"{order.model}: {error}") from error
             if error.retryable or error.code in PASSING:
-                await patience.wait(error)
+                await patience.wait(error, error.retry_after_s)
             elif len(rows) == 1:
                 return Embedded((), [flaw_of(rows[0], error.code, str(error))], 0, None)
             else:

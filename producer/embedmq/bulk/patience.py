@@ -20,8 +20,14 @@ class Patience:
         self._pause_s = FIRST_S
         self.waiting_for = ""
 
-    async def wait(self, error: Exception) -> None:
-        """Wait before the next attempt; raises `error` when there have been enough."""
+    async def wait(self, error: Exception, least_s: float | None = None) -> None:
+        """Wait before the next attempt; raises `error` when there have been enough. `least_s` is how long there is to
+        wait for sure, where that is known: as long as somebody says so, there is no end to patience.
+        """
+        if least_s is not None:
+            self.waiting_for = str(error)
+            await asyncio.sleep(least_s + random.uniform(0, FIRST_S))
+            return
         now_s = self._clock()
         if self._since_s is None:
             self._since_s, self._pause_s = now_s, FIRST_S
@@ -34,6 +40,5 @@ class Patience:
 
     def well(self) -> None:
         """Something worked: the next failure is a new one."""
-        if self._since_s is not None:
-            self._since_s = None
-            self.waiting_for = ""
+        self._since_s = None
+        self.waiting_for = ""

@@ -17,8 +17,7 @@ from embedmq_schemas.topics import Topic
 from msgspec import Struct
 
 from embedmq.cli.layout import MAX_REPLICATION
-from embedmq.errors import Unavailable
-from embedmq.kafka import connection_options, why_not
+from embedmq.kafka import away, connection_options
 from embedmq.settings import Setup
 
 
@@ -49,9 +48,7 @@ async def connect(setup: Setup) -> AsyncIterator[Cluster]:
                 await admin.start()
             yield Cluster(admin, setup)
         except (TimeoutError, KafkaError, OSError) as error:
-            reason = await why_not(setup) or str(error) or "no answer"
-            where = ",".join(setup.kafka.bootstrap)
-            raise Unavailable(f"Kafka at {where}: {reason}: check the address and that it runs") from error
+            raise await away(setup, error, "Describe") from error
     finally:
         await admin.close()
 

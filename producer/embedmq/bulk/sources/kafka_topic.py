@@ -114,7 +114,7 @@ class Topic:
             ) from error
         except (TimeoutError, KafkaError, OSError) as error:
             reason = await why_not(self._setup) or str(error) or "no answer"
-            raise Away(f"{self._where}: {reason}: check address and user, and that it runs") from error
+            raise Away(f"{self._where}: {reason}") from error
 
     @property
     def _where(self) -> str:
