@@ -17,7 +17,7 @@ from embedmq_worker.crowd import Crowd
 from embedmq_worker.decode import Decoder, fail
 from embedmq_worker.engine.seam import Fault, ModelFacts
 from embedmq_worker.errors import WorkerError
-from embedmq_worker.jobs import Ending, Job
+from embedmq_worker.jobs import Ending, Job, begin_anew
 from embedmq_worker.meter import Meter
 from embedmq_worker.pauses import Pauses
 from embedmq_worker.quotas import Quotas
@@ -285,13 +285,6 @@ class Gather:
         for job in jobs:
             self.pauses.undecided(job.envelope.model)
             self.leave(job)
-
-
-def begin_anew(job: Job) -> Job:
-    """Forget what was computed of a job: it waits again, and is computed from its first item on."""
-    if job.encoded:
-        job.remaining, job.encoded = len(job.prepared.tokens), []
-    return job
 
 
 def _without(jobs: list[Job], refused: Sequence[Ending]) -> list[Job]:

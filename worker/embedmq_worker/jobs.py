@@ -144,3 +144,10 @@ def deadline_unix_ms(job: Job) -> float:
     """When a request is no longer wanted; never is infinite."""
     deadline = job.request.deadline_unix_ms if job.request is not None else None
     return float("inf") if deadline is None else deadline
+
+
+def begin_anew(job: Job) -> Job:
+    """Forget what was computed of a job: it waits again, and is computed from its first item on."""
+    if job.encoded:
+        job.remaining, job.encoded = len(job.prepared.tokens), []
+    return job

@@ -74,12 +74,14 @@ class Rollout:
         told = False
         while True:
             try:
-                return await ensure(self._topics, wanted_requests(self._config, self._roster.models, self._names))
+                await ensure(self._topics, wanted_requests(self._config, self._roster.models, self._names))
             except KafkaError as error:
                 if not told:
                     log.warning("topics_not_created", extra={"error": f"{type(error).__name__}: {error}"})
                 told = True
                 await asyncio.sleep(AGAIN_S)
+            else:
+                return
 
 
 def tell_refused(before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -177,10 +177,10 @@ async def _work(road: Road, started: asyncio.Event) -> None:
     try:
         await road.run()
     except BaseExceptionGroup as errors:
-        error = first_of(errors, KafkaError)
-        if error is None:
+        first = first_of(errors, KafkaError)
+        if first is None:
             raise
-        raise Unreachable(f"Kafka does not let this worker go on: {type(error).__name__}: {error}") from errors
+        raise Unreachable(f"Kafka does not let this worker go on: {type(first).__name__}: {first}") from errors
 
 
 def first_of(errors: BaseExceptionGroup, kind: type[Exception]) -> BaseException | None:
