@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a fresh machine with Python >= 3.11 and make is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test faults fuzz check fix bench docs clean
+.PHONY: help setup environment demo test faults fuzz check fix bench audit docs deploy-check clean
 
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -12,7 +12,7 @@ IN_TURN := $(shell command -v flock >/dev/null 2>&1 && echo flock pyproject.toml
 ROWS ?=
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP)  ## create .venv with the project (editable) and its tools
 
@@ -61,8 +61,24 @@ fix: $(STAMP)  ## format and apply the linter's safe fixes
 bench: $(STAMP)  ## every benchmark this machine can run (ROWS=transport,idle selects); writes build/bench.json
 	$(BIN)/python -m benchmarks $(ROWS)
 
+# Known holes need a database of them, which PyPI's own index has and a mirror may not: then this fails, and says so.
+audit: $(STAMP)  ## what producers and workers install (build/sbom-*.json, CycloneDX), held against known vulnerabilities
+	@$(BIN)/uv --system-certs pip install --quiet --python $(BIN)/python -c constraints.txt --group audit
+	@mkdir -p build
+	@for part in producer worker; do \
+	$(BIN)/uv --system-certs pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 -c constraints.txt \
+		$$(test $$part = worker && echo --extra worker) pyproject.toml -o build/requirements-$$part.txt >/dev/null && \
+	$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible -o build/sbom-$$part.json \
+		build/requirements-$$part.txt && echo "wrote build/sbom-$$part.json" || exit 1; done
+	@$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r build/requirements-worker.txt
+
 docs: $(STAMP)  ## regenerate what is generated: schemas, AsyncAPI, settings, metrics, logs, command line, modules
 	$(BIN)/python -m docs.generate
+
+# The tools are built into build/tools once: helm takes a minute or two, and Go.
+deploy-check: $(STAMP)  ## the image's steps, chart, compose.yaml and alerts, by helm, kubeconform, hadolint, promtool
+	@$(BIN)/uv --system-certs pip install --quiet --python $(BIN)/python -c constraints.txt --group deploy
+	@$(BIN)/python -m pytest --timeout 1200 tests/deploy/check_*.py
 
 clean:  ## remove the environment and build outputs
 	rm -rf .venv build dist

@@ -13,7 +13,7 @@ from typing import Final
 
 from embedmq_schemas.documents import asyncapi, json_schema
 
-from docs.pages import architecture, cli, logs, metrics, settings
+from docs.pages import architecture, chart, cli, logs, metrics, settings
 from docs.pages.monitoring import dashboard, page, rules
 from docs.pages.monitoring.questions import QUESTIONS
 
@@ -36,6 +36,8 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "../deploy/monitoring/alerts.yaml": lambda: rules.rules(QUESTIONS),
     "../deploy/monitoring/alerts_test.yaml": lambda: rules.tests(QUESTIONS),
     "../deploy/monitoring/dashboard.json": lambda: dashboard.dashboard(QUESTIONS),
+    "chart.md": chart.page,
+    "../deploy/helm/embedmq/values.schema.json": lambda: pretty(chart.schema()),
     "cli.md": cli.page,
     "architecture.md": architecture.page,
 }

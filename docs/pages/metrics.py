@@ -11,9 +11,9 @@ INTRODUCTION = """\
 # Metrics
 
 Every worker serves them at `http://<worker.http>/metrics`, in Prometheus's text format. Labels are bounded: `model`
-has the configured names, `lane` is `interactive` or `bulk`, `code` is `ok` or one of the [codes](wire.md#codes). Those
-that begin with `process_` are there on Linux. [Monitoring](monitoring.md) says what to ask of them, and when to be
-woken up.
+has the configured names, `lane` is `interactive` or `bulk`, `code` is `ok` or one of the [codes](wire.md#codes),
+`tenant` has the names that `[tenants]` lists, and `*` for all others. Those that begin with `process_` are there on
+Linux. [Monitoring](monitoring.md) says what to ask of them, and when to be woken up.
 
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 
 import msgspec
@@ -23,6 +24,8 @@ from embedmq.store import Store
 
 SEARCH_PERIOD_S = 60.0
 """How often new workers are looked for; those known are read every `STATUS_PERIOD_S`."""
+SEARCH_SHARE = 0.02
+"""Part of the time that may be spent on that: it means to look through every key that Redis has."""
 
 
 class ServedModel(Struct, frozen=True):
@@ -40,7 +43,8 @@ class Fleet:
         self._store = store
         self._names = names
         self._waits: dict[tuple[str, str], float] = {}
-        self._read_at = self._tried_at = self._searched_at = -SEARCH_PERIOD_S
+        self._read_at = self._tried_at = -SEARCH_PERIOD_S
+        self._search_at = float("-inf")
         self._workers: list[str] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -57,6 +61,18 @@ class Fleet:
     async def workers(self) -> list[WorkerStatus]:
         """What each worker says of itself, read now; raises Unavailable."""
         return _readable((await self._store.find(self._names.worker(""))).values())
+
+    async def recent(self, now: float, search_s: float = SEARCH_PERIOD_S) -> list[WorkerStatus]:
+        """As `workers`, of those that were known at the last search: where Redis has many keys, one finds new ones less
+        often than every `search_s`. Raises Unavailable.
+        """
+        if not self._workers or now >= self._search_at:
+            prefix, start_s = self._names.worker(""), time.monotonic()
+            found = await self._store.find(prefix)
+            self._workers = [prefix + worker for worker in found]
+            self._search_at = now + max(search_s, (time.monotonic() - start_s) / SEARCH_SHARE)
+            return _readable(found.values())
+        return _readable(value for value in await self._store.get_all(self._workers) if value is not None)
 
     async def waits(self) -> dict[tuple[str, str], float]:
         """The shortest estimated wait by model and lane, read now; raises Unavailable."""
@@ -77,14 +93,7 @@ class Fleet:
 
     async def _read(self, now: float) -> None:
         try:
-            if not self._workers or now - self._searched_at >= SEARCH_PERIOD_S:
-                prefix = self._names.worker("")
-                found = await self._store.find(prefix)
-                self._workers, self._searched_at = [prefix + worker for worker in found], now
-                values: Iterable[bytes | None] = found.values()
-            else:
-                values = await self._store.get_all(self._workers)
-            self._waits = shortest_waits(_readable(value for value in values if value is not None))
+            self._waits = shortest_waits(await self.recent(now))
             self._read_at = now
         except Unavailable:
             pass  # what was read last is believed as long as the workers' own status would live

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 from embedmq_schemas.names import Names
 from embedmq_schemas.requests import LANES
 
 from tests.deploy import tools
-from tests.deploy.conftest import Rendered
-from tests.deploy.files import CASES, CHART, DEPLOY
+from tests.deploy.conftest import Rendered, given
+from tests.deploy.files import CASES, CHART, DEPLOY, commands, documents
 
 OLDEST, NEWEST = "1.27.0", "1.37.0"
 BAD = {
@@ -44,7 +44,7 @@ def only(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel's schemas of the oldest and the newest Kubernetes, so that what they point to is found in a folder."""
     folder = tmp_path_factory.mktemp("schemas")
-    source = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
+    source = Path(str(files("kubernetes_validate"))) / "kubernetes-json-schema"
     for version in (OLDEST, NEWEST):
         (folder / version).mkdir()
         for path in (source / f"v{version}-local-strict").glob("*.json"):
@@ -61,7 +61,7 @@ def kubeconform() -> Path:
 @pytest.mark.parametrize("case", CASES, ids=name)
 def test_helm_finds_nothing_to_say(helm: Path, case: Path | None) -> None:
     """Strict: a warning is an error."""
-    tools.run(helm, "lint", "--strict", CHART, *(["--values", case] if case else []))
+    tools.run(helm, "lint", "--strict", CHART, *given(case))
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
@@ -70,8 +70,7 @@ def test_every_object_is_of_its_kind(
 ) -> None:
     """No unknown field, no missing one; of KEDA's and the Prometheus Operator's kinds, too."""
     for case in CASES:
-        given = ["--values", case] if case else []
-        (tmp_path / f"{name(case)}.yaml").write_text(tools.run(helm, "template", "mq", CHART, *given))
+        (tmp_path / f"{name(case)}.yaml").write_text(tools.run(helm, "template", "mq", CHART, *given(case)))
     kinds = f"{schemas}/{version}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
     custom = f"{DEPLOY}/helm/schemas/{{{{ .ResourceKind }}}}_{{{{ .ResourceAPIVersion }}}}.json"
     places = ("-schema-location", kinds, "-schema-location", custom)
@@ -89,8 +88,8 @@ def test_the_worker_itself_takes_the_configuration_of_each_pool(
     assert len(pools) == len(only(objects, "Deployment"))
     for server in ("kafka", "redis"):
         (tmp_path / "tls" / server).mkdir(parents=True)
-        for file in ("ca.crt", "tls.crt", "tls.key"):
-            (tmp_path / "tls" / server / file).touch()
+        for pem in ("ca.crt", "tls.crt", "tls.key"):
+            (tmp_path / "tls" / server / pem).touch()
     for pool in pools:
         file = tmp_path / "worker.toml"
         file.write_text(pool["data"]["worker.toml"].replace("/etc/embedmq/tls", str(tmp_path / "tls")))
@@ -170,3 +169,11 @@ def test_keda_asks_each_ready_worker_where_there_is_no_prometheus(rendered: Rend
     assert {each["url"] for each in asked} == {
         f"http://{service['metadata']['name']}.prod.svc.cluster.local:{service['spec']['ports'][0]['port']}/metrics"
     }
+
+
+def test_the_command_of_the_page_installs_what_it_says(helm: Path) -> None:
+    """Rendered instead of installed, with its options as they stand."""
+    (options,) = (words[2:] for words in commands() if words[:2] == ["helm", "install"])
+    (worker,) = only(documents(tools.run(helm, "template", *options)), "Deployment")
+    image = worker["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == f"registry.example.org/embedmq:{worker['metadata']['labels']['app.kubernetes.io/version']}-cpu"

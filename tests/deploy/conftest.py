@@ -28,5 +28,9 @@ def rendered(helm: Path) -> Rendered:
 
 def _render(helm: Path, values: Path | None, *settings: str) -> list[dict[str, Any]]:
     options: list[str | Path] = [part for setting in settings for part in ("--set", setting)]
-    given = ["--values", values] if values else []
-    return documents(tools.run(helm, "template", "mq", CHART, "--namespace", "prod", *given, *options))
+    return documents(tools.run(helm, "template", "mq", CHART, "--namespace", "prod", *given(values), *options))
+
+
+def given(values: Path | None) -> list[str | Path]:
+    """The option of helm that names a file of values."""
+    return ["--values", values] if values else []

@@ -14,6 +14,7 @@ import yaml  # type: ignore[import-untyped]  # its stubs would be a dependency f
 
 from docs.pages.source import ROOT
 
+PAGE: Final = (ROOT / "docs" / "deploy.md").read_text("utf-8")
 DEPLOY: Final = ROOT / "deploy"
 CHART: Final = DEPLOY / "helm" / "embedmq"
 CASES: Final = [None, *sorted((CHART / "ci").glob("*.yaml"))]
@@ -29,6 +30,12 @@ def read(path: Path) -> dict[str, Any]:
 def documents(text: str) -> list[dict[str, Any]]:
     """The objects in what helm printed."""
     return [document for document in yaml.safe_load_all(text) if document]
+
+
+def commands() -> list[list[str]]:
+    """The commands of docs/deploy.md, as a shell would divide them."""
+    blocks = re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return [shlex.split(line[2:]) for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
 def leaves(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

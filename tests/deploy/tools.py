@@ -44,6 +44,21 @@ def hadolint() -> Path:
     return program
 
 
+def prometheus() -> Path:
+    """The folder of `prometheus` and `promtool`: the machine's, or out of Debian's package without installing it."""
+    if (found := shutil.which("promtool")) and shutil.which("prometheus"):
+        return Path(found).parent
+    folder = FOLDER / "prometheus"
+    if not (folder / "usr" / "bin" / "promtool").exists():
+        if shutil.which("apt-get") is None:
+            missing("promtool", "Prometheus' own programs check its files")
+        folder.mkdir(parents=True, exist_ok=True)
+        run("apt-get", "--quiet", "download", "prometheus", folder=folder)
+        (package,) = folder.glob("*.deb")
+        run("dpkg-deb", "--extract", package, folder)
+    return folder / "usr" / "bin"
+
+
 def uv() -> Path:
     """The one that the environment was made with."""
     return Path(sys.executable).with_name("uv")

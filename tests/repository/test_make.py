@@ -13,7 +13,7 @@ import pytest
 from docs.pages.source import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = {"setup", "demo", "test", "faults", "fuzz", "check", "bench", "docs"}
+TARGETS = {"setup", "demo", "test", "faults", "fuzz", "check", "bench", "audit", "docs"}
 FAKE_PYTHON = """\
 #!/bin/sh
 case "$*" in

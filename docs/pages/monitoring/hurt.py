@@ -15,8 +15,9 @@ _SHARE: Final = (
 QUESTION: Final = Question(
     "Who is hurt?",
     "Every failure has a [code](wire.md#codes). `model_unavailable`, `processing_failed` and `undeliverable` are ours; "
-    "the others tell callers what is wrong with their requests, or that they came too late. No metric has tenants or "
-    "ids, of which there may be any number: dead letters carry them (`embedmq dead list`).",
+    "the others tell callers what is wrong with their requests, or that they came too late. No metric has ids, nor "
+    "tenants that the configuration does not list, for there may be any number: dead letters carry them "
+    "(`embedmq dead list`).",
     (
         Panel(
             "Requests that fail, by code",
@@ -54,6 +55,13 @@ QUESTION: Final = Question(
             "short",
             {"{{model}}": "sum by (model) (embedmq_waiting_for_model)"},
             "Long above zero: it is being loaded, has no room, or cannot be loaded.",
+        ),
+        Panel(
+            "Refused for their tenant's quota",
+            "reqps",
+            {"{{tenant}}": "sum by (tenant) (rate(embedmq_quota_refused_total[5m]))"},
+            "Somebody sends more than was agreed, and is told when to go on; others are not hurt.",
+            quiet=True,
         ),
         Panel(
             "Records that retention removed unread",

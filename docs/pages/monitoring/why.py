@@ -91,6 +91,18 @@ QUESTION: Final = Question(
             {'embedmq_dead_letters_blocked{instance="a"}': "0+0x60"},
         ),
         Alert(
+            "EmbedMQRightsMissing",
+            "critical",
+            "5m",
+            "max by (instance) (embedmq_rights_missing) > 0",
+            "{{ $labels.instance }} has lost rights in Kafka that it needs",
+            "The event `rights_missing` names them; docs/security.md has the table of all. What they are for "
+            "stands still until they are given back, and is not lost.",
+            {'embedmq_rights_missing{instance="a"}': "0+0x30 2+0x30"},
+            {"instance": "a"},
+            {'embedmq_rights_missing{instance="a"}': "0+0x60"},
+        ),
+        Alert(
             "EmbedMQLoopBlocked",
             "warning",
             "0m",

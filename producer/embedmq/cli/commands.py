@@ -29,6 +29,7 @@ OWN: Final = (
     "schema",
     "score",
     "submit",
+    "top",
     "topics",
 )
 """The commands of this package: each is a module of `embedmq.cli` and has its name there."""
