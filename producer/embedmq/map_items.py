@@ -111,7 +111,8 @@ async def _map(
             values = read(slot)
             for i, value in enumerate(values):
                 if isinstance(value, EmbedMQError) and not course.return_exceptions:
-                    yield Run(i, values[:i])
+                    if i:  # asked again for the error alone, a client that is closed by then would say another
+                        yield Run(i, values[:i])
                     raise value
             yield Run(len(values), values)
 

@@ -69,14 +69,14 @@ async def test_of_many_that_take_a_job_at_once_one_has_it(board: Board) -> None:
 async def test_only_the_holder_keeps_and_leaves_a_job(board: Board, redis: Redis, names: Names) -> None:
     """A token that merely begins alike is another one; what is lost is told."""
     await board.take(JOB, "ours", "us")
-    await redis.expire(names.job_holder(JOB), 3)
+    await redis.expire(names.job_holder(JOB), 20)
 
     assert not await board.keep(JOB, "our")
     assert not await board.keep(JOB, "ours too")
     await board.leave(JOB, "theirs")
-    assert await redis.ttl(names.job_holder(JOB)) <= 3
+    assert await redis.ttl(names.job_holder(JOB)) <= 20
     assert await board.keep(JOB, "ours")
-    assert HOLDER_TTL_S - 5 < await redis.ttl(names.job_holder(JOB)) <= HOLDER_TTL_S
+    assert 20 < await redis.ttl(names.job_holder(JOB)) <= HOLDER_TTL_S
     await board.leave(JOB, "ours")
     assert not await board.keep(JOB, "ours")
     await board.take(JOB, "theirs", "them")
@@ -96,13 +96,20 @@ async def test_a_holder_that_lives_is_not_waited_for(board: Board, redis: Redis,
     """It shows that it lives by keeping the job: then the wait is over, long before its limit."""
     await board.take(JOB, "old", "a living process")
     await redis.expire(names.job_holder(JOB), 10)
+    before = await looks(redis)
     waiting = asyncio.ensure_future(board.take(JOB, "new", "another", wait_s=60.0))
-    await asyncio.wait({waiting}, timeout=0.2)
+    while await looks(redis) == before:  # noqa: ASYNC110  # it is another process that is looked at
+        await asyncio.sleep(0.01)
 
     assert await board.keep(JOB, "old")
 
     with pytest.raises(JobTaken, match="a living process"):
-        await asyncio.wait_for(waiting, 10.0)
+        await waiting
+
+
+async def looks(redis: Redis) -> int:
+    """How often anybody has asked how long a key still lives."""
+    return int((await redis.info("commandstats")).get("cmdstat_ttl", {"calls": 0})["calls"])
 
 
 async def test_a_job_is_known_everywhere_and_one_whose_process_died_is_interrupted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -177,22 +178,29 @@ async def test_a_job_that_was_stopped_goes_on_where_it_was(mq: embedmq.Client, o
     assert decode(drawer.checkpoints["job"]).counts.read == 301
 
 
+async def interrupt(job: asyncio.Task[Any], interrupted: threading.Event) -> None:
+    """Cancel a job, and tell its sink when it has been."""
+    job.cancel()
+    await asyncio.sleep(0)
+    interrupted.set()
+
+
 async def test_an_interrupted_job_commits_what_it_has_written(mq: embedmq.Client, order: Order) -> None:
     """Ctrl-C costs no row that the sink had."""
-    shelf, drawer, third = Shelf(DOCS), Drawer(), asyncio.Event()
+    shelf, drawer, third, interrupted = Shelf(DOCS), Drawer(), asyncio.Event(), threading.Event()
     loop, written = asyncio.get_running_loop(), list[str]()
 
     def note(vectors: Vectors) -> None:
         if len(written) >= 3 * ROWS_PER_BLOCK:
             loop.call_soon_threadsafe(third.set)
-            time.sleep(0.2)  # as a sink does that is slow when it is interrupted
+            assert interrupted.wait(60)  # as a sink does that is slow when it is interrupted
         written.extend(vectors.ids)
 
     drawer.before_write = note
     order = changed(order, commit_rows=10_000)
     task = asyncio.create_task(new(mq, order, shelf, drawer).run(restart=False))
     await third.wait()
-    task.cancel()
+    await interrupt(task, interrupted)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert drawer.commits == 1
@@ -205,14 +213,14 @@ async def test_a_sink_that_fails_while_the_job_is_interrupted_keeps_no_checkpoin
     mq: embedmq.Client, order: Order, fails_in: str
 ) -> None:
     """What it may have lost is not said to be there, and the interruption is what ends the job."""
-    drawer, reached = Drawer(), asyncio.Event()
+    drawer, reached, interrupted = Drawer(), asyncio.Event(), threading.Event()
     loop, written = asyncio.get_running_loop(), list[str]()
 
     def fail(vectors: Vectors) -> None:
         written.extend(vectors.ids)
         if len(written) > 2 * ROWS_PER_BLOCK:
             loop.call_soon_threadsafe(reached.set)
-            time.sleep(0.2)  # the job is interrupted meanwhile
+            assert interrupted.wait(60)
             if fails_in == "write":
                 drawer.written = {}
                 raise SinkRefused("no space left")
@@ -224,7 +232,7 @@ async def test_a_sink_that_fails_while_the_job_is_interrupted_keeps_no_checkpoin
     drawer.before_commit = away if fails_in == "commit" else lambda: None
     task = asyncio.create_task(new(mq, changed(order, commit_rows=10_000), Shelf(DOCS), drawer).run(restart=False))
     await reached.wait()
-    task.cancel()
+    await interrupt(task, interrupted)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (drawer.commits, drawer.kept) == (0, {})
@@ -314,7 +322,7 @@ async def test_a_paused_job_sends_nothing_and_has_committed(mq: embedmq.Client, 
 
     shelf.before_block = pause
     task = asyncio.create_task(job.run(restart=False))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(drawer.kept) < 96:  # noqa: ASYNC110  # another thread is waited for
             await asyncio.sleep(0.01)
     assert not task.done()

@@ -60,10 +60,10 @@ def test_embed_answers_a_slow_pipe_line_by_line(environment: dict[str, str], wor
         for index, text in enumerate(("one", "two")):
             process.stdin.write(f"{text}\n".encode())
             process.stdin.flush()
-            assert select.select([process.stdout], [], [], 30)[0]
+            assert select.select([process.stdout], [], [], 60)[0]
             assert json.loads(process.stdout.readline()) == {"index": index, "dense": vector(text), "tokens": 3}
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_embed_passes_its_options_on(embedmq: Run, worker: StandIn) -> None:
@@ -275,9 +275,9 @@ def test_interrupting_ends_in_130(environment: dict[str, str], worker: StandIn) 
     with subprocess.Popen(
         [sys.executable, "-m", "embedmq", "embed", "minilm", "a"], stderr=subprocess.PIPE, env=environment
     ) as process:
-        asyncio.run_coroutine_threadsafe(worker.wait_for(1), worker.loop).result(30)
+        asyncio.run_coroutine_threadsafe(worker.wait_for(1), worker.loop).result(60)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in error
 

@@ -45,11 +45,11 @@ class Asked:
 
     def answer(self, line: bytes) -> int:
         os.write(self.hand, line)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def interrupt(self) -> int:
         """As a person would: again, if the first comes in the moment between Python's question and its waiting."""
-        for _ in range(30):
+        for _ in range(60):
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.process.wait(1)
@@ -61,7 +61,7 @@ def asked(environment: dict[str, str], three: Graveyard) -> Iterator[Asked]:
     asked = Asked(environment)
     yield asked
     asked.process.kill()
-    asked.process.wait(30)
+    asked.process.wait(60)
     os.close(asked.hand)
 
 

@@ -48,7 +48,7 @@ DOCS = JobStatus(
     started_unix_s=1_767_312_000.0,
     updated_unix_s=1_767_312_060.0,
 )
-LIMIT_S = 60.0
+LIMIT_S = 110.0
 
 
 class Runner:
@@ -57,6 +57,7 @@ class Runner:
     def __init__(self, board: Board, loop: asyncio.AbstractEventLoop) -> None:
         self._board = board
         self._loop = loop
+        self._held = set[str]()
         self.deaf = False
 
     def post(self, status: JobStatus, *, held: bool = True) -> None:
@@ -66,18 +67,22 @@ class Runner:
     async def _post(self, status: JobStatus, *, held: bool) -> None:
         if held:
             await self._board.take(status.name, "token", "a test")
+            self._held.add(status.name)
         else:
+            self._held.discard(status.name)
             await self._board.leave(status.name, "token")
         await self._board.post(status)
 
     async def obey(self) -> None:
-        """Do what is wished of `DOCS`, until cancelled."""
+        """Do what is wished of `DOCS`, and keep what is held, until cancelled."""
         states: dict[str, State] = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
         while True:
             wish = await self._board.wish(DOCS.name)
             if wish is not None and not self.deaf:
                 await self._board.post(msgspec.structs.replace(DOCS, state=states[wish]))
                 await self._board.clear_wish(DOCS.name, wish)
+            for name in self._held:
+                await self._board.keep(name, "token")
             await asyncio.sleep(0.02)
 
 

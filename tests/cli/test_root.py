@@ -35,15 +35,17 @@ def test_help_names_every_command_without_importing_a_client() -> None:
 
 
 def test_help_is_fast() -> None:
-    """Under 300 ms on a machine that is not busy: measured in CPU time, the best of three."""
+    """Under 300 ms on a machine that is not busy, measured in CPU time, the best of three; on one that is slow, no more
+    than a few times what it takes Python to import its own parts of a client."""
 
-    def cpu_s() -> float:
+    def cpu_s(*arguments: str) -> float:
         before = os.times()
-        subprocess.run([sys.executable, "-m", "embedmq", "--help"], stdout=subprocess.DEVNULL, timeout=60, check=True)
+        subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, timeout=60, check=True)
         after = os.times()
         return after.children_user - before.children_user + after.children_system - before.children_system
 
-    assert min(cpu_s() for _ in range(3)) < 0.3
+    taken_s = min(cpu_s("-m", "embedmq", "--help") for _ in range(3))
+    assert taken_s < max(0.3, 4 * cpu_s("-c", "import asyncio, email, http.client, json, logging, ssl, urllib.request"))
 
 
 @pytest.mark.parametrize("name", commands.names())

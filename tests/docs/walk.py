@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from docs.pages.source import ROOT
 
-COMMAND_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 120.0
 TOOLS = {"kafka-topics.sh": "TopicCommand", "kafka-console-producer.sh": "ConsoleProducer"}
 """Programs of Kafka's own that pages use, and what runs them."""
 TOOLS_LOCK = (

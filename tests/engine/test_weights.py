@@ -133,7 +133,7 @@ scraps = st.one_of(
 @given(raw=scraps, length=st.none() | st.integers(0, 2**64 - 1), data=st.binary(max_size=16))
 @example(raw=b"[" * 100_000, length=None, data=b"")
 @example(raw=b'{"a":' * 100_000, length=None, data=b"")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 def test_whatever_a_header_holds_there_is_a_size_or_a_name_for_it(
     tmp_path: Path, raw: bytes, length: int | None, data: bytes
 ) -> None:

@@ -15,7 +15,7 @@ from embedmq_local.kafka import live_brokers
 from embedmq_local.stack import Stack
 
 Running = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
-GONE_S = 10.0  # within which the processes of a dead parent must be gone
+GONE_S = 60.0  # guards against waiting for ever for the processes of a dead parent
 UP = "from embedmq_local.commands import up; from embedmq_schemas.invocation import Invocation; import sys; "
 UP_JSON = UP + "up(sys.argv[1:], obj=Invocation(json=True))"
 UP_ALONE = UP + "up(sys.argv[1:])"

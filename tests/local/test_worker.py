@@ -44,13 +44,13 @@ def stack(kept: Stack) -> Iterator[Stack]:
 def test_a_worker_knows_its_addresses_and_ends_with_its_own_code(stack: Stack) -> None:
     """Kafka, Redis and its HTTP address come by environment; `pid` is the worker's own."""
     worker = stack.start_worker(command=python(READY), env={"EXTRA": "mine"})
-    worker.wait_ready(30)
+    worker.wait_ready(60)
     assert worker.log.read_text().split()[:3] == [stack.kafka, stack.redis, "mine"]
     assert psutil.Process(worker.pid).cmdline()[-1] == READY
     assert stack.endpoints.metrics == (worker.http,)
     os.kill(worker.pid, signal.SIGTERM)
     assert worker.process is not None
-    assert worker.process.wait(30) is not None  # a second signal, while the interpreter ends, would change the code
+    assert worker.process.wait(60) is not None  # a second signal, while the interpreter ends, would change the code
     assert worker.stop() == 7
 
 
@@ -60,7 +60,7 @@ def test_a_worker_that_dies_first_says_why(stack: Stack) -> None:
     with pytest.raises(
         ProcessError, match=r"worker-1 ended with exit code 1 .*no such model: minilm.*worker-1\.log"
     ) as error:
-        worker.wait_ready(30)
+        worker.wait_ready(60)
     assert error.value.__notes__ == ["first\nno such model: minilm"]
     assert error.value.log == worker.log
 
@@ -77,16 +77,16 @@ def test_a_stubborn_worker_is_killed(stack: Stack) -> None:
     """After `timeout_s`, with its whole process group."""
     worker = stack.start_worker(command=python(STUBBORN))
     assert worker.process is not None
-    worker.process.wait_until(lambda: "here" in worker.log.read_text(), 30)
+    worker.process.wait_until(lambda: "here" in worker.log.read_text(), 60)
     assert worker.stop(timeout_s=0.2) == -signal.SIGKILL
 
 
 def test_a_suspended_worker_can_be_stopped(stack: Stack) -> None:
     """SIGSTOP does not hold up the end."""
     worker = stack.start_worker(command=python(READY), env={"EXTRA": ""})
-    worker.wait_ready(30)
+    worker.wait_ready(60)
     os.kill(worker.pid, signal.SIGSTOP)
-    assert worker.stop(timeout_s=30) == 7
+    assert worker.stop(timeout_s=60) == 7
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
@@ -97,7 +97,7 @@ def test_a_worker_does_not_outlive_its_guard(stack: Stack) -> None:
     guard = process.parent()
     assert guard is not None
     guard.kill()
-    process.wait(30)
+    process.wait(60)
 
 
 def test_a_program_that_does_not_exist_is_named(stack: Stack, tmp_path: Path) -> None:
@@ -105,4 +105,4 @@ def test_a_program_that_does_not_exist_is_named(stack: Stack, tmp_path: Path) ->
     missing = tmp_path / "nothing"
     worker = stack.start_worker(command=[str(missing)])
     with pytest.raises(ProcessError, match=f"exit code 127 .*{missing}: No such file"):
-        worker.wait_ready(30)
+        worker.wait_ready(60)

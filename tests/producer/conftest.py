@@ -102,10 +102,10 @@ def own_redis(new_redis: Callable[[], RedisServer]) -> RedisServer:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
-    """Wait until a condition holds, for at most ten seconds."""
+    """Wait until a condition holds; a minute only guards against waiting for ever."""
 
     async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await condition():  # noqa: ASYNC110  # it is another process that is waited for
                 await asyncio.sleep(0.01)
 

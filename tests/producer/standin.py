@@ -115,7 +115,7 @@ class StandIn:
 
     async def wait_for(self, count: int) -> list[Request]:
         """The first `count` requests, once they have arrived."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.requests) < count:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -164,7 +164,7 @@ class StandIn:
 
 async def create_topics(kafka: str, topics: Sequence[str]) -> None:
     """Create topics of two partitions; those that are there stay."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if await _create_topics(kafka, topics):
                 return

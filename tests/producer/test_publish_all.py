@@ -72,7 +72,7 @@ async def test_the_source_is_asked_only_while_there_is_room(mq: embedmq.Client, 
             closed.set()
 
     publishing = asyncio.create_task(mq.publish_all("minilm", endless(), keep_s=0, max_in_flight=64))
-    await asyncio.wait_for(enough.wait(), 20)
+    await asyncio.wait_for(enough.wait(), 60)
     publishing.cancel()
     await asyncio.wait({publishing})
     assert publishing.cancelled()

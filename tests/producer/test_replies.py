@@ -152,7 +152,7 @@ async def test_nothing_is_passed_over_with_it_when_partitions_change_hands(topic
     sent: list[str] = []
 
     async def follow() -> None:
-        async for reply in topic.read(connect_timeout_s=20):
+        async for reply in topic.read(connect_timeout_s=60):
             found.add(reply.id)
 
     async def write_some() -> None:
@@ -196,7 +196,7 @@ async def test_two_readers_share_a_topic_and_lose_nothing_when_they_come_and_go(
     found: dict[str, list[str]] = {"one": [], "two": []}
 
     async def follow(name: str) -> None:
-        async for reply in topic.read(connect_timeout_s=20):
+        async for reply in topic.read(connect_timeout_s=60):
             found[name].append(reply.id)
 
     async def send(kind: str) -> None:
@@ -251,10 +251,10 @@ async def test_a_reader_ends_though_kafka_does_not_answer(stack: Stack, topic: T
 
     reader = asyncio.create_task(follow())
     try:
-        await asyncio.wait_for(arrived.wait(), 20)
+        await asyncio.wait_for(arrived.wait(), 60)
         process.signal(signal.SIGSTOP)
         reader.cancel()
-        await asyncio.wait({reader}, timeout=20)
+        await asyncio.wait({reader}, timeout=60)
         assert reader.cancelled()
     finally:
         process.signal(signal.SIGCONT)
@@ -288,7 +288,7 @@ asyncio.run(main())
         assert process.stdout is not None
         assert process.stdout.readline() == "only\n"
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
     assert error.strip().endswith("KeyboardInterrupt")
     assert "aiokafka" not in error.replace("/aiokafka/", "")
 

@@ -83,7 +83,7 @@ def rounds(caplog: pytest.LogCaptureFixture) -> Callable[[], list[int]]:
     return lambda: [int(match[1]) for message in caplog.messages if (match := found.match(message))]
 
 
-def ask(mq: embedmq.Client, *ids: str, timeout_s: float | None = 30) -> list[asyncio.Task[embedmq.Embeddings]]:
+def ask(mq: embedmq.Client, *ids: str, timeout_s: float | None = 90) -> list[asyncio.Task[embedmq.Embeddings]]:
     """Ask for the vector of each id."""
     return [asyncio.create_task(mq.embed("minilm", id, id=id, timeout_s=timeout_s)) for id in ids]
 
@@ -173,17 +173,20 @@ async def test_a_storm_of_lost_connections_sends_nothing_a_third_time(
 async def test_slowness_is_no_reason_to_send_again(client: Callable[..., embedmq.Client], standin: StandIn) -> None:
     """While the connection stands nothing is sent twice, however long an answer takes."""
     async with client(resend_grace_s=0.01) as mq:
-        with pytest.raises(embedmq.DeadlineExceeded):
-            await ask(mq, "slow", timeout_s=0.5)[0]
+        (call,) = ask(mq, "slow")
+        await standin.wait_for(1)
+        await asyncio.wait({call}, timeout=0.5)
         assert sent(standin) == {"slow": 1}
+        await standin.reply(*((request, embedded(request)) for request in standin.requests))
+        assert len(await call) == 1
 
 
 async def test_what_ended_meanwhile_is_left_alone(
     client: Callable[..., embedmq.Client], standin: StandIn, kill: Callable[[int], Awaitable[None]]
 ) -> None:
     """By its time limit, by being cancelled, by an answer that survived."""
-    async with client(resend_grace_s=2.5) as mq:
-        (late,), (off, answered, open_) = ask(mq, "late", timeout_s=1.5), ask(mq, "off", "answered", "open")
+    async with client(resend_grace_s=6) as mq:
+        (late,), (off, answered, open_) = ask(mq, "late", timeout_s=2), ask(mq, "off", "answered", "open")
         requests = {request["id"]: request for request in await standin.wait_for(4)}
         await kill(1)
         assert await mq.cancel("off") == "cancelled"
@@ -229,7 +232,7 @@ async def test_a_kafka_that_takes_nothing_then_ends_no_wait(
     """The first sending was acknowledged: its answer may come still."""
     process = stack.brokers[0].process
     assert process is not None
-    async with client(publish_timeout_s=0.5) as mq:
+    async with client(publish_timeout_s=2) as mq:
         (call,) = ask(mq, "a")
         (request,) = await standin.wait_for(1)
         try:
@@ -261,7 +264,7 @@ async def test_what_kafka_did_not_take_the_second_time_is_sent_until_it_has_it(
     process = stack.brokers[0].process
     assert process is not None
     others: list[asyncio.Task[embedmq.Embeddings]] = []
-    async with client(publish_timeout_s=0.5) as mq:
+    async with client(publish_timeout_s=1.5) as mq:
         call = asyncio.create_task(mq.embed("minilm", "a", id="a", tenant="t", timeout_s=None))
         await standin.wait_for(1)
         try:
@@ -278,10 +281,10 @@ async def test_what_kafka_did_not_take_the_second_time_is_sent_until_it_has_it(
         finally:
             process.signal(signal.SIGCONT)
         standin.answer = embedded
-        assert len(await asyncio.wait_for(call, 20)) == 1
+        assert len(await asyncio.wait_for(call, 60)) == 1
         await asyncio.wait(others)
         before = len(rounds())
-        assert len(await mq.embed("minilm", "c", timeout_s=20)) == 1
+        assert len(await mq.embed("minilm", "c")) == 1
         assert len(rounds()) == before
     await asyncio.gather(*others, return_exceptions=True)
 
@@ -372,7 +375,7 @@ async def test_redis_away_for_too_long_ends_in_a_named_error_and_sends_nothing(
     client: Callable[..., embedmq.Client], standin: StandIn, own_redis: RedisServer, until: Until
 ) -> None:
     """Who was told that it is away is not asked for again."""
-    async with client(redis_timeout_s=0.2) as mq:
+    async with client(redis_timeout_s=1) as mq:
         (call,) = ask(mq, "a")
         await standin.wait_for(1)
         own_redis.stop(kill=True)
@@ -383,7 +386,7 @@ async def test_redis_away_for_too_long_ends_in_a_named_error_and_sends_nothing(
 
         async def back() -> bool:
             try:
-                return len(await mq.embed("minilm", "b", timeout_s=5)) == 1
+                return len(await mq.embed("minilm", "b")) == 1
             except embedmq.Unavailable:
                 return False
 
@@ -398,7 +401,7 @@ async def test_waiting_for_a_kept_result_survives_a_restart(
     async with client() as mq:
         ticket = await mq.submit("minilm", "a")
         (request,) = await standin.wait_for(1)
-        waiting = asyncio.create_task(mq.result(ticket.id, wait_s=30))
+        waiting = asyncio.create_task(mq.result(ticket.id, wait_s=90))
         for _ in range(2):
             own_redis.stop(kill=True)
             with pytest.raises(embedmq.Unavailable):

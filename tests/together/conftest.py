@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from embedmq_local.stack import Stack
 
+from tests.held import Hold
 from tests.serving import serving
 
 MODELS = """
@@ -16,7 +17,7 @@ MODELS = """
 checkpoint = "null:8"
 
 [models.slow]
-checkpoint = "null:8?batch_ms=300"
+checkpoint = "null:8?batch_ms=1"
 
 [models.tail]
 checkpoint = "null:8"
@@ -25,9 +26,15 @@ shared = true
 
 
 @pytest.fixture(scope="module")
-def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def hold(tmp_path_factory: pytest.TempPathFactory) -> Hold:
+    """Holds the batches of `slow`."""
+    return Hold(tmp_path_factory.mktemp("together"))
+
+
+@pytest.fixture(scope="module")
+def served(stack: Stack, hold: Hold) -> Iterator[str]:
     """The prefix under which a worker serves `null`, `slow` and, on the shared topics, `tail`."""
-    with serving(stack, tmp_path_factory.mktemp("together"), MODELS) as prefix:
+    with serving(stack, hold.folder, MODELS) as prefix:
         yield prefix
 
 

@@ -30,7 +30,7 @@ from msgspec import structs
 from redis.asyncio import Redis
 
 from tests.worker.jobs import make_job
-from tests.worker.world import MSGPACK, Running, World, decode, eventually, kill, new_id, packed, start
+from tests.worker.world import MSGPACK, Running, World, decode, eventually, kill, new_id, packed, start, until
 
 MODELS = """
 [models.null]
@@ -38,7 +38,7 @@ checkpoint = "null:8"
 pinned = true
 
 [models.slow]
-checkpoint = "null:8?batch_ms=300"
+checkpoint = "null:8?batch_ms=200"
 pinned = true
 """
 CACHE = f"[cache]\nenabled = true\nmax_bytes = {MIB}\nmax_value_bytes = 256\n"
@@ -59,7 +59,7 @@ def worker(stack: Stack, own_redis: RedisServer, tmp_path_factory: pytest.TempPa
     """A worker with a cache."""
     folder, prefix = tmp_path_factory.mktemp("cached"), f"t{uuid.uuid4().hex[:10]}"
     running = start(stack, folder, prefix, MODELS, CACHE, {"EMBEDMQ_REDIS": own_redis.url})
-    running.process.wait_ready(30)
+    running.process.wait_ready()
     yield running
     kill(running.process)
 
@@ -132,9 +132,12 @@ async def test_what_is_damaged_or_foreign_is_computed_anew(world: World, worker:
 async def test_what_is_asked_for_many_times_at_once_is_computed_once(world: World, worker: Running) -> None:
     """Requests of both lanes that come while the device is busy with the first of them, and none is looked up twice."""
     requests = [{"id": new_id(), "items": ["the same"], "keep_s": 60} for _ in range(20)]
-    for lane in ("interactive", "bulk"):
-        values = [packed(request) for request in requests[:: 1 if lane == "bulk" else 20]]
-        await world.produce_all(worker.topic("slow", lane), values, MSGPACK)
+    with worker.hold.on("batch") as held:
+        await world.produce(worker.topic("slow"), packed(requests[0]), MSGPACK)
+        await until(held, "the first on the device")
+        for lane, some in (("interactive", requests[1:10]), ("bulk", requests[10:])):
+            await world.produce_all(worker.topic("slow", lane), [packed(request) for request in some], MSGPACK)
+        await until(lambda: worker.metric("in_flight_items") == 20, "all of them in flight")
     results = [await world.kept(worker, str(request["id"])) for request in requests]
     assert len({msgspec.msgpack.encode(result["dense"]) for result in results}) == 1
     assert looked_up(worker, "slow") == (0, 1, 1)

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from embedmq.fleet import ServedModel
 from embedmq_local.stack import Stack
+from embedmq_schemas.names import Names
+from redis.asyncio import Redis
+
+from tests.held import Hold
+from tests.worker.world import eventually, until
 
 
 async def test_a_text_goes_through_kafka_the_worker_and_redis_and_comes_back(mq: embedmq.Client) -> None:
@@ -62,22 +68,32 @@ async def test_a_model_nobody_serves_is_refused_naming_those_that_are(mq: embedm
         await mq.embed("nobody", "a cat")
 
 
-async def test_a_deadline_ends_the_wait_behind_a_slow_device(mq: embedmq.Client) -> None:
+async def test_a_deadline_ends_the_wait_behind_a_slow_device(mq: embedmq.Client, hold: Hold) -> None:
     """The caller waits no longer than it said, and the worker does not compute what nobody awaits."""
-    behind = asyncio.gather(*(mq.embed("slow", "a cat") for _ in range(2)))
-    with pytest.raises(embedmq.DeadlineExceeded):
-        await mq.embed("slow", "a cat", timeout_s=0.05)
+    with hold.on("batch") as held:
+        behind = asyncio.create_task(mq.embed("slow", "a cat"))
+        await until(held, "a batch on the device")
+        with pytest.raises(embedmq.DeadlineExceeded):
+            await mq.embed("slow", "a cat", timeout_s=0.05)
     await behind
 
 
-async def test_a_submitted_request_is_pending_then_there_then_expired(stack: Stack, mq: embedmq.Client) -> None:
+async def test_a_submitted_request_is_pending_then_there_then_expired(
+    stack: Stack, served: str, mq: embedmq.Client, hold: Hold
+) -> None:
     """The answers of `result`, with the worker writing result and stub: pending, found twice, expired, unknown."""
-    ticket = await mq.submit("slow", "a cat", keep_s=1)
-    with pytest.raises(embedmq.StillPending):
-        await mq.result(ticket.id, wait_s=0)
-    assert (await mq.result(ticket.id, wait_s=10)).dense.shape == (1, 8)
+    key = Names(served).result
+    with hold.on("batch"):
+        ticket = await mq.submit("slow", "a cat", keep_s=60)
+        with pytest.raises(embedmq.StillPending):
+            await mq.result(ticket.id, wait_s=0)
+    for _ in range(2):
+        assert (await mq.result(ticket.id, wait_s=60)).dense.shape == (1, 8)
+    async with Redis.from_url(stack.redis) as redis:
+        assert 0 < await redis.ttl(key(ticket.id)) <= 60
+        await redis.delete(key(ticket.id))  # as its time to live does
     with pytest.raises(embedmq.ResultExpired):
-        await _fetch_until_gone(mq, ticket.id)
+        await mq.result(ticket.id)
     with pytest.raises(embedmq.UnknownRequest):
         await mq.result(str(uuid.uuid4()), wait_s=0)
 
@@ -91,18 +107,26 @@ async def test_what_is_published_arrives_on_the_reply_topic(stack: Stack, mq: em
     await admin.close()
     id = await mq.publish("null", ["a cat", "a dog"], reply_topic=topic)
     async with AIOKafkaConsumer(topic, bootstrap_servers=stack.kafka, auto_offset_reset="earliest") as consumer:
-        record = await asyncio.wait_for(consumer.getone(), 15)
+        record = await asyncio.wait_for(consumer.getone(), 60)
     assert record.key.decode() == id
     assert dict(record.headers)["content-type"] == b"application/msgpack"
 
 
 async def test_models_says_what_the_fleet_serves(mq: embedmq.Client) -> None:
     """Names, widths and which worker has them."""
-    models = {model.name: model for model in await mq.models()}
+    for name in ("null", "slow", "tail"):
+        await mq.embed(name, "a cat")
+
+    async def told() -> dict[str, ServedModel] | None:
+        found = {model.name: model for model in await mq.models()}
+        states = {status.state for model in found.values() for status in model.workers.values()}
+        return found if states == {"resident"} else None
+
+    models = await eventually(told, "all of them resident")
     assert set(models) == {"null", "slow", "tail"}
     assert models["tail"].entry.shared
     assert models["null"].entry.dimensions == 8
-    assert all(status.state == "resident" for model in models.values() for status in model.workers.values())
+    assert all(model.workers for model in models.values())
 
 
 def test_without_an_event_loop_it_is_the_same(stack: Stack, served: str) -> None:
@@ -127,9 +151,3 @@ async def test_the_command_line_embeds_lines_in_order(stack: Stack, served: str)
     assert process.returncode == 0
     assert [line["index"] for line in lines] == list(range(len(lines)))
     assert len(lines[0]["dense"]) == 8
-
-
-async def _fetch_until_gone(mq: embedmq.Client, id: str) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            await mq.result(id, wait_s=0.1)

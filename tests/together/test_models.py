@@ -17,8 +17,10 @@ from embedmq_local.stack import Stack
 from embedmq_local.worker import Worker
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 
+from tests import held
 from tests.engine.checkpoints import TEXTS, make
-from tests.worker.world import eventually
+from tests.held import Hold
+from tests.worker.world import eventually, until
 
 Start = Callable[..., Worker]
 
@@ -41,14 +43,21 @@ def table(name: str, checkpoint: object, more: str = "") -> str:
 
 
 @pytest.fixture(scope="module")
-def start(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+def hold(tmp_path_factory: pytest.TempPathFactory) -> Hold:
+    """Holds what those workers load that declare how long that takes."""
+    return Hold(tmp_path_factory.mktemp("held"))
+
+
+@pytest.fixture(scope="module")
+def start(stack: Stack, hold: Hold, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Workers under a prefix of their own."""
     started: list[Worker] = []
 
     def run(prefix: str, models: str, settings: str = "") -> Worker:
         config = tmp_path_factory.mktemp("config") / "worker.toml"
         config.write_text(f'prefix = "{prefix}"\n[worker]\n{settings}\n{models}')
-        worker = stack.start_worker(config)
+        program = held.command(config) if "_ms=" in models else None
+        worker = stack.start_worker(config, hold.environment, program)
         started.append(worker)
         worker.wait_ready()
         return worker
@@ -75,7 +84,7 @@ async def mq(stack: Stack, served: str) -> AsyncIterator[embedmq.Client]:
 
 def command(stack: Stack, prefix: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "embedmq", "--kafka", stack.kafka, "--redis", stack.redis, "--prefix", prefix]
-    return subprocess.run([*line, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*line, *arguments], capture_output=True, text=True, timeout=110, check=False)
 
 
 async def test_scores_are_those_of_the_cross_encoder_whoever_asks_beside(mq: embedmq.Client, folder: Path) -> None:
@@ -143,7 +152,7 @@ async def test_late_interaction_gives_a_vector_for_each_token_that_counts(mq: em
 
 async def test_a_checkpoint_that_will_not_load_fails_its_own_requests_only(mq: embedmq.Client) -> None:
     """With the reason, and soon; the worker lives on and serves the others."""
-    bad = [asyncio.create_task(mq.embed("torn", "text", timeout_s=30)) for _ in range(3)]
+    bad = [asyncio.create_task(mq.embed("torn", "text", timeout_s=90)) for _ in range(3)]
     good = await mq.embed("dense", TEXTS[:2])
     assert good.dense.shape[0] == 2
     for task in bad:
@@ -180,7 +189,7 @@ async def test_models_says_path_size_last_use_loads_and_failures(mq: embedmq.Cli
 async def embed_each(mq: embedmq.Client, models: Sequence[str], rounds: int) -> None:
     for _ in range(rounds):
         for model in models:
-            assert (await mq.embed(model, ["x", "y"], timeout_s=30)).dense.shape == (2, 8)
+            assert (await mq.embed(model, ["x", "y"], timeout_s=90)).dense.shape == (2, 8)
 
 
 async def test_more_models_than_the_budget_holds_take_turns(stack: Stack, start: Start) -> None:
@@ -202,30 +211,30 @@ async def test_more_models_than_the_budget_holds_take_turns(stack: Stack, start:
     assert not [event for event in events if event["level"] == "error" and event["logger"].startswith("embedmq")]
 
 
-async def test_a_model_that_loads_holds_up_no_other(stack: Stack, start: Start) -> None:
+async def test_a_model_that_loads_holds_up_no_other(stack: Stack, start: Start, hold: Hold) -> None:
     """Requests for it wait, those for others are answered meanwhile, on their own topics and on the shared ones."""
-    slow = table("slow", "null:8?load_ms=3000") + table("slowtail", "null:8?load_ms=3000", "shared = true")
+    slow = table("slow", "null:8?load_ms=1") + table("slowtail", "null:8?load_ms=1", "shared = true")
     start("loading", slow + table("fast", "null:8") + table("fasttail", "null:8", "shared = true"))
     async with embedmq.Client(stack.kafka, stack.redis, prefix="loading") as mq:
         await embed_each(mq, ["fast", "fasttail"], rounds=1)
-        waiting = [asyncio.create_task(mq.embed(model, "x")) for model in ("slow", "slowtail") for _ in range(50)]
-        await embed_each(mq, ["fast", "fasttail"], rounds=10)
-        assert not any(task.done() for task in waiting)
+        with hold.on("load"):
+            waiting = [asyncio.create_task(mq.embed(model, "x")) for model in ("slow", "slowtail") for _ in range(50)]
+            await embed_each(mq, ["fast", "fasttail"], rounds=10)
+            assert not any(task.done() for task in waiting)
         for answer in await asyncio.gather(*waiting):
             assert answer.dense.shape == (1, 8)
 
 
-async def test_a_stop_lets_what_waits_for_a_model_be_answered(stack: Stack, start: Start) -> None:
+async def test_a_stop_lets_what_waits_for_a_model_be_answered(stack: Stack, start: Start, hold: Hold) -> None:
     """SIGTERM drains it, too: the model is loaded, the request computed, the offset committed."""
-    worker = start("drain", table("slow", "null:8?load_ms=1500"))
+    worker = start("drain", table("slow", "null:8?load_ms=1"))
     async with embedmq.Client(stack.kafka, stack.redis, prefix="drain") as mq:
-        asked = asyncio.create_task(mq.embed("slow", "x"))
-
-        async def waits() -> bool | None:
-            return any('"waiting_for_model"' in line for line in worker.log.read_text().splitlines()) or None
-
-        await eventually(waits, "the request waits for its model")
-        await asyncio.to_thread(worker.stop)
+        with hold.on("load") as loading:
+            asked = asyncio.create_task(mq.embed("slow", "x"))
+            await until(loading, "the request waits for its model")
+            stopping = asyncio.create_task(asyncio.to_thread(worker.stop))
+            await until(lambda: '"stopping"' in worker.log.read_text(), "the worker stops")
+        await stopping
         assert (await asked).dense.shape == (1, 8)
 
 

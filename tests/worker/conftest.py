@@ -53,7 +53,7 @@ def _new_prefix() -> str:
 def worker(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Running:
     """A worker that all tests share: `null`, `slow` (200 ms a batch) and, on the shared topics, `tail`."""
     running = start(stack, tmp_path_factory.mktemp("worker"), _new_prefix(), MODELS, "[worker]\nretry_delays_s = [1]\n")
-    running.process.wait_ready(30)
+    running.process.wait_ready()
     return running
 
 
@@ -76,7 +76,7 @@ def start_worker(stack: Stack, tmp_path: Path, prefix: str) -> Iterator[Callable
         running = start(stack, tmp_path, prefix, models, settings, env)
         started.append(running)
         if ready:
-            running.process.wait_ready(30)
+            running.process.wait_ready()
         return running
 
     yield run

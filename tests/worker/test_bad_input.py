@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import MessageSizeTooLargeError
 from embedmq_schemas.headers import DEAD_HEADERS
 
-from tests.worker.world import JSON, MSGPACK, TEXT, Running, World, as_json, new_id, packed
+from tests.worker.world import JSON, MSGPACK, TEXT, Running, World, as_json, new_id, packed, until
 
 LONE_SURROGATE = b'{"id": "%s", "items": ["half a pair: \\ud83d"]}'
 
@@ -333,14 +333,17 @@ async def test_a_deadline_in_the_past_fails_and_is_no_dead_letter(world: World, 
 
 
 async def test_a_deadline_that_passes_while_waiting_fails_before_the_device(world: World, worker: Running) -> None:
-    """Behind a batch of 200 ms, a request with 100 ms left is not computed."""
+    """Behind a batch that takes longer than a request has left, it is not computed."""
     first, late = new_id(), new_id()
     topic = worker.topic("slow")
     before = worker.metric("items_total", model="slow")
-    await world.produce(topic, as_json({"id": first, "items": ["x"]}), JSON)
-    await world.produce(
-        topic, as_json({"id": late, "items": ["x"], "deadline_unix_ms": int(time.time() * 1000) + 100}), JSON
-    )
+    with worker.hold.on("batch") as held:
+        await world.produce(topic, as_json({"id": first, "items": ["x"]}), JSON)
+        await until(held, "the first request on the device")
+        deadline_unix_ms = int(time.time() * 1000) + 500
+        request = {"id": late, "items": ["x"], "deadline_unix_ms": deadline_unix_ms}
+        await world.produce(topic, as_json(request), JSON)
+        await until(lambda: time.time() * 1000 > deadline_unix_ms, "the deadline")
     failed = await world.kept(worker, late)
     assert (failed["type"], failed["code"]) == ("failed", "deadline_exceeded")
     assert (await world.kept(worker, first))["type"] == "embedded"

@@ -137,7 +137,9 @@ async def encode(device: Device, engine: Engine, parts: Sequence[Part], relief: 
     return len(said)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(st.lists(st.sampled_from([1, 1, 1, POISON]), min_size=1, max_size=6), min_size=1, max_size=6))
 async def test_items_that_break_a_batch_fail_alone_wherever_they_are(device: Device, counts: list[list[int]]) -> None:
     """Any number of them, in any place: each gets `processing_failed`, each other item its vector."""

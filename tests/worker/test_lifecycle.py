@@ -15,7 +15,7 @@ from tests.worker.world import JSON, Running, World, as_json, eventually, new_id
 
 NULL = '[models.null]\ncheckpoint = "null:8"\n'
 SLOW = '[models.slow]\ncheckpoint = "null:8?batch_ms=200"\n'
-EXIT_TIMEOUT_S = 20.0
+EXIT_TIMEOUT_S = 60.0
 
 
 def exit_code(worker: Running, timeout_s: float = EXIT_TIMEOUT_S) -> int | None:
@@ -145,26 +145,24 @@ async def test_a_stop_with_nothing_to_do_is_quick(start_worker: StartWorker) -> 
     worker = start_worker(NULL)
     begin_s = time.monotonic()
     assert worker.process.stop() == 0
-    assert time.monotonic() - begin_s < 5
+    assert time.monotonic() - begin_s < 20, "less than it has for what is in flight"
+    assert not worker.events("grace_passed")
 
 
 async def test_a_backlog_for_a_model_that_loads_holds_up_no_other(world: World, start_worker: StartWorker) -> None:
     """However much lies in Kafka for it: what there is no room for stays there, and is computed later."""
-    models = NULL + '[models.late]\ncheckpoint = "null:8?load_ms=5000"\n'
+    models = NULL + '[models.late]\ncheckpoint = "null:8?load_ms=1"\n'
     worker = start_worker(models)
     assert worker.process.stop() == 0
     ids = [new_id() for _ in range(40)]
     backlog = [packed({"id": id, "items": ["x"] * 1_000}) for id in ids]
     await world.produce_all(worker.topic("late", "bulk"), backlog)
-    worker = start_worker(models, "[worker]\nmax_in_flight_items = 10_000\n")
-
-    async def loading() -> bool | None:
-        return bool(worker.events("waiting_for_model", model="late")) or None
-
-    await eventually(loading, "the backlog waits for its model")
-    for _ in range(3):
-        await world.ask(worker, "null", {"items": ["x"]}, lane="bulk")
-    assert not worker.events("model_loaded", model="late")
+    with worker.hold.on("load") as held:
+        worker = start_worker(models, "[worker]\nmax_in_flight_items = 10_000\n")
+        await until(held, "the backlog waits for its model")
+        for _ in range(3):
+            await world.ask(worker, "null", {"items": ["x"]}, lane="bulk")
+        assert not worker.events("model_loaded", model="late")
     for id in ids:
         await world.kept_bytes(worker, id)
 
@@ -174,11 +172,10 @@ async def test_a_stop_before_the_worker_is_ready_is_heeded(start_worker: StartWo
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        worker = start_worker(NULL, env={"EMBEDMQ_KAFKA": address}, ready=False)
+        env = {"EMBEDMQ_KAFKA": address, "EMBEDMQ_KAFKA__START_TIMEOUT_S": "600"}
+        worker = start_worker(NULL, env=env, ready=False)
         await eventually_listening(worker)
-        begin_s = time.monotonic()
-        assert worker.process.stop(timeout_s=20) == 0
-        assert time.monotonic() - begin_s < 5
+        assert worker.process.stop(timeout_s=EXIT_TIMEOUT_S) == 0
 
 
 async def eventually_listening(worker: Running) -> None:
@@ -314,7 +311,7 @@ async def test_a_service_that_is_not_there_is_one_line_and_exit_code_3_in_bounde
         begin_s = time.monotonic()
         worker = start_worker(NULL, env=env, ready=False)
         assert exit_code(worker) == 3
-        assert time.monotonic() - begin_s < 10
+        assert time.monotonic() - begin_s < 30, "less than where nothing is said"
     (line,) = last_words(worker)
     assert service in line.lower()
     assert address in line

@@ -11,7 +11,7 @@ from embedmq_local.redis_server import RedisServer
 from embedmq_local.stack import Stack
 
 from tests.worker.conftest import StartWorker
-from tests.worker.world import JSON, MSGPACK, World, as_json, eventually, new_id, packed, start, until
+from tests.worker.world import JSON, MSGPACK, TIMEOUT_S, World, as_json, eventually, new_id, packed, start, until
 
 NULL = '[models.null]\ncheckpoint = "null:8"\n'
 COMMIT_TIMEOUT_S = 10.0
@@ -74,7 +74,7 @@ async def test_a_stop_while_redis_is_away_ends_in_time_and_loses_nothing(
         own_redis.stop()
         await world.produce(worker.topic("null"), as_json({"id": id, "items": ["x"]}), JSON)
         await until(lambda: worker.metric("items_total") == 1, "the request computed")
-        assert worker.process.stop(timeout_s=15) == 0
+        assert worker.process.stop(timeout_s=TIMEOUT_S) == 0
         assert worker.events("grace_passed")
         own_redis.start()
         await world.redis.connection_pool.disconnect()
@@ -103,22 +103,23 @@ async def own_stack() -> AsyncIterator[Stack]:
         yield stack
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_kafka_may_go_and_come_back(own_stack: Stack, tmp_path: Path, prefix: str) -> None:
     """What was complete is committed once Kafka is back, although no further request comes; a reply to a topic waits
     for Kafka; nothing fails and nothing is a dead letter."""
     (broker,) = own_stack.brokers
-    worker = start(own_stack, tmp_path, prefix, '[models.slow]\ncheckpoint = "null:8?batch_ms=1000"\n')
-    worker.process.wait_ready(30)
+    worker = start(own_stack, tmp_path, prefix, '[models.slow]\ncheckpoint = "null:8?batch_ms=1"\n')
+    worker.process.wait_ready()
     group, topic = f"{prefix}.interactive", worker.topic("slow")
 
     async def outage(request: dict[str, object], sign: str) -> None:
         """Kafka goes while a request is on the device, and comes back when the worker has felt it."""
-        async with World(own_stack.kafka, own_stack.redis) as world:
-            await world.produce(topic, as_json(request), JSON)
-            await until(lambda: worker.metric("in_flight_items") == 1, "the request in flight")
-        broker.stop(kill=True)
-        await until(lambda: bool(worker.events(sign)), sign, COMMIT_TIMEOUT_S + 10)
+        with worker.hold.on("batch") as held:
+            async with World(own_stack.kafka, own_stack.redis) as world:
+                await world.produce(topic, as_json(request), JSON)
+                await until(held, "the request on the device")
+            broker.stop(kill=True)
+        await until(lambda: bool(worker.events(sign)), sign, COMMIT_TIMEOUT_S + TIMEOUT_S)
         broker.start()
 
     await outage({"id": (kept := new_id()), "items": ["x"]}, "commit_failed")
@@ -128,7 +129,7 @@ async def test_kafka_may_go_and_come_back(own_stack: Stack, tmp_path: Path, pref
         async def committed() -> bool | None:
             return sum((await world.committed(group, topic)).values()) == 1 or None
 
-        await eventually(committed, "the commit", 30)
+        await eventually(committed, "the commit")
         replies = await world.create(new_id())
     await outage(
         {"id": (id := new_id()), "items": ["x"], "reply": {"type": "topic", "topic": replies}}, "produce_failed"

@@ -66,7 +66,7 @@ class FakeOpener:
         self.calls[model] += 1
         self.threads.add(threading.current_thread().name)
         if model in self.gates:
-            assert self.gates[model].wait(20)
+            assert self.gates[model].wait(60)
         if self.errors.get(model):
             raise self.errors[model].pop(0)
         engine = FakeEngine(self.real[model])
@@ -99,7 +99,7 @@ async def start() -> AsyncIterator[StartResidents]:
 
 
 async def change(residents: Residents) -> Change:
-    return await asyncio.wait_for(residents.next_change(), 10)
+    return await asyncio.wait_for(residents.next_change(), 60)
 
 
 def ask(residents: Residents, *models: str, old: bool = True) -> None:
@@ -196,9 +196,9 @@ async def test_a_leased_model_is_closed_only_after_its_batch(start: StartResiden
 
 async def test_a_permanent_failure_is_told_at_once_remembered_and_then_tried_anew(start: StartResidents) -> None:
     """While it is remembered, new requests are answered without another attempt."""
-    opener = FakeOpener({"a": 1})
+    opener, now_s = FakeOpener({"a": 1}), time.monotonic()
     opener.errors["a"] = [CheckpointGated("a: the hub wants a token")]
-    residents = start(opener)
+    residents = start(opener, clock=lambda: now_s)
     ask(residents, "a")
     failed = await change(residents)
     assert isinstance(failed, Failed)
@@ -210,7 +210,8 @@ async def test_a_permanent_failure_is_told_at_once_remembered_and_then_tried_ane
     assert residents.failure("a") is failed.error
     state = residents.states()["a"]
     assert (state.state, state.failures, state.error) == ("failing", 1, "a: the hub wants a token")
-    await until(lambda: residents.failure("a") is None)
+    now_s += SETTINGS.load_failure_s
+    assert residents.failure("a") is None
     ask(residents, "a")
     assert isinstance(await change(residents), Loaded)
     assert residents.states()["a"].error == ""
@@ -376,12 +377,12 @@ async def test_a_stop_waits_for_no_load_and_gives_all_memory_back(start: StartRe
     await bring(residents, "a")
     ask(residents, "slow")
     await until(lambda: opener.calls["slow"] == 1)
-    await asyncio.wait_for(residents.close(), 5)
+    await asyncio.wait_for(residents.close(), 60)
     assert opener.engines["a"][0].closed == 1
     opener.gates["slow"].set()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  # threads set no event of this loop's
             await asyncio.sleep(0.01)

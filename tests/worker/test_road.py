@@ -76,12 +76,14 @@ async def test_a_batch_forms_across_requests_and_lanes_while_the_device_is_busy(
         for n in range(10)
         for client in clients
     ]
-    await world.ask(worker, "slow", {"items": ["warm"]})
     before = len(worker.events("batch", model="slow"))
-    await world.produce(worker.topic("slow"), packed({"items": ["first"]}), MSGPACK)
-    await until(lambda: worker.metric("in_flight_items") >= 1, "the first request in flight")
-    await world.produce_all(worker.topic("slow"), requests[:10], MSGPACK)
-    await world.produce_all(worker.topic("slow", "bulk"), requests[10:], MSGPACK)
+    with worker.hold.on("batch") as held:
+        await world.produce(worker.topic("slow"), packed({"items": ["first"]}), MSGPACK)
+        await until(held, "the first request on the device")
+        await until(lambda: worker.metric("in_flight_items") == 1, "nothing else in flight")
+        await world.produce_all(worker.topic("slow"), requests[:10], MSGPACK)
+        await world.produce_all(worker.topic("slow", "bulk"), requests[10:], MSGPACK)
+        await until(lambda: worker.metric("in_flight_items") == 21, "all of them in flight")
     for client in clients:
         await world.replies(worker, client, 10)
         (entry,) = await world.entries(worker, client)

@@ -29,7 +29,7 @@ from tests.worker.world import JSON, Running, World, as_json, eventually, new_id
 NULL = '[models.null]\ncheckpoint = "null:8"\npinned = true\n'
 LAZY = """
 [models.lazy]
-checkpoint = "null:8?load_ms=8000"
+checkpoint = "null:8?load_ms=1"
 shared = true
 
 [models.tail]
@@ -41,7 +41,7 @@ QUICK = "[kafka]\nheartbeat_interval_ms = 200\nmetadata_max_age_ms = 1000\n"
 
 SLOW = """
 [models.slow]
-checkpoint = "null:8?batch_ms=4000"
+checkpoint = "null:8?batch_ms=1"
 pinned = true
 """
 
@@ -99,7 +99,7 @@ async def make_source(stack: Stack, prefix: str, metrics: Metrics) -> AsyncItera
         source = Source(reader, f"{prefix}.{reader}", [topic], found, "w", metrics, nothing_is_revoked)
         made.append(source)
         await source.start()
-        await asyncio.wait_for(source.joined.wait(), 20)
+        await asyncio.wait_for(source.joined.wait(), 60)
         return source
 
     yield make
@@ -190,12 +190,12 @@ async def test_a_topic_that_is_deleted_and_created_again_is_read_from_its_start(
         for id in ids:
             await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, partition=0)
         for id in ids:
-            assert (await world.kept(worker, id, 30))["type"] == "embedded"
+            assert (await world.kept(worker, id))["type"] == "embedded"
 
         async def committed() -> bool | None:
             return (await world.committed(f"{worker.prefix}.interactive", topic)).get(0) == count or None
 
-        await eventually(committed, f"a commit of {count}", 30)
+        await eventually(committed, f"a commit of {count}")
 
     await answered(9)
     await admin.delete_topics([topic])
@@ -220,21 +220,22 @@ async def test_what_a_rebalance_hands_out_again_is_not_computed_again(world: Wor
     joins and leaves. They are read again, and skipped; only the one that was not computed is begun anew."""
     worker = start_worker(LAZY, QUICK)
     topic, head, others = worker.topic("shared"), new_id(), [new_id() for _ in range(20)]
-    await world.produce(topic, as_json({"id": head, "items": ["x"]}), JSON, key=b"lazy", partition=0)
-    for id in others:
-        await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, key=b"tail", partition=0)
-    for id in others:
-        await world.kept(worker, id)
-    async with another_member(worker, world):
-        await until(lambda: worker.metric("records_repeated_total", fate="skipped") == 20, "all of them skipped")
-    assert (await world.kept(worker, head, 30))["type"] == "embedded"
+    with worker.hold.on("load"):
+        await world.produce(topic, as_json({"id": head, "items": ["x"]}), JSON, key=b"lazy", partition=0)
+        for id in others:
+            await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, key=b"tail", partition=0)
+        for id in others:
+            await world.kept(worker, id)
+        async with another_member(worker, world):
+            await until(lambda: worker.metric("records_repeated_total", fate="skipped") == 20, "all of them skipped")
+        await until(lambda: worker.metric("records_repeated_total", fate="again") >= 1, "the first begun anew")
+    assert (await world.kept(worker, head))["type"] == "embedded"
 
     async def committed() -> bool | None:
         return (await world.committed(f"{worker.prefix}.interactive", topic)).get(0) == 21 or None
 
     await eventually(committed, "the commit of all")
     assert worker.metric("items_total", model="tail") == 20
-    assert worker.metric("records_repeated_total", fate="again") >= 1
 
 
 async def test_a_batch_that_outlives_its_assignment_is_delivered_all_the_same(
@@ -243,10 +244,11 @@ async def test_a_batch_that_outlives_its_assignment_is_delivered_all_the_same(
     """The revoke does not wait for the device; the record is read again meanwhile, and its first outcome counts."""
     worker, id = start_worker(SLOW, QUICK), new_id()
     topic, group = worker.topic("slow"), f"{worker.prefix}.interactive"
-    await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, partition=0)
-    await until(lambda: worker.metric("in_flight_items") == 1, "the request on its way")
-    async with another_member(worker, world):
-        await until(lambda: worker.metric("records_repeated_total", fate="again") == 1, "the record read again")
+    with worker.hold.on("batch") as held:
+        await world.produce(topic, as_json({"id": id, "items": ["x"]}), JSON, partition=0)
+        await until(held, "the request on the device")
+        async with another_member(worker, world):
+            await until(lambda: worker.metric("records_repeated_total", fate="again") == 1, "the record read again")
     assert (await world.kept(worker, id))["type"] == "embedded"
 
     async def committed() -> bool | None:
@@ -296,7 +298,7 @@ async def test_what_retention_removes_while_it_reads_is_counted_and_gaps_of_tran
     for _ in range(20):
         await world.produce(topic, b"x" * 100_000, partition=0)
     source = await make_source(topic)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         reading = source.read()
         offsets: list[int] = []
         while 6 not in offsets:
@@ -323,24 +325,25 @@ async def test_a_deferred_record_comes_again_when_it_is_due_and_holds_up_only_it
     world: World, make_source: MakeSource
 ) -> None:
     """Never early; its neighbours on other partitions are read meanwhile, and what is behind it comes behind it."""
-    topic = await world.create(new_id(), 2)
-    for partition in (0, 0, 1):
+    topic = await world.create(new_id(), 3)
+    for partition in (0, 0, 1, 2):
         await world.produce(topic, b"x", partition=partition)
-    source, wait_s = await make_source(topic, "retry"), 1.5
+    source, wait_s = await make_source(topic, "retry"), 1.0
     async with Reading(source) as reading:
-        await until(lambda: len(reading.offsets(0)) == 2 and len(reading.offsets(1)) == 1, "the records")
-        progress = next(progress for progress, record in reading.reads if record.partition == 0)
+        await until(lambda: len(reading.reads) == 4, "the records")
+        progress, later = (next(p for p, record in reading.reads if record.partition == n) for n in (0, 2))
+        source.defer(later, 0, 3_600.0)
         deferred_s = time.monotonic()
         source.defer(progress, 0, wait_s)
         assert progress.held
         assert not progress.is_due(0)
         await world.produce(topic, b"y", partition=1)
         await until(lambda: len(reading.offsets(1)) == 2, "the neighbour")
-        assert reading.offsets(0) == [0, 1]
         await until(lambda: reading.offsets(0) == [0, 1, 0, 1], "the deferred one, and the one behind it")
         assert time.monotonic() - deferred_s >= wait_s
         assert progress.is_due(0)
         assert not progress.held
+        assert (reading.offsets(2), later.held) == ([0], True)
 
 
 async def test_a_partition_that_is_let_go_is_read_at_once(world: World, make_source: MakeSource) -> None:
@@ -394,16 +397,15 @@ def own_stack() -> Iterator[Stack]:
         yield stack
 
 
-async def test_a_revoke_returns_within_two_seconds_though_kafka_says_nothing(
-    own_stack: Stack, make_source: MakeSource
-) -> None:
-    """The whole group waits for it. What could not be committed is read again by whoever is next."""
+async def test_a_revoke_does_not_wait_for_a_kafka_that_says_nothing(own_stack: Stack, make_source: MakeSource) -> None:
+    """The whole group waits for it: it returns long before a request to Kafka would be given up. What could not be
+    committed is read again by whoever is next."""
     (broker,) = own_stack.brokers
     async with World(own_stack.kafka, own_stack.redis) as world:
         topic = await world.create(new_id())
         await world.produce(topic, b"x", partition=0)
         source = await make_source(topic, kafka=own_stack.kafka)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             reading = source.read()
             reads = await anext(reading)
             await reading.aclose()
@@ -414,7 +416,7 @@ async def test_a_revoke_returns_within_two_seconds_though_kafka_says_nothing(
         try:
             started_s = time.monotonic()
             await source.revoked({TopicPartition(topic, 0)})
-            assert time.monotonic() - started_s < 2
+            assert time.monotonic() - started_s < 10
             assert progress.revoked
         finally:
             broker.process.signal(signal.SIGCONT)

@@ -303,7 +303,9 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(STEPS)
 async def test_each_gets_what_it_would_have_got_alone_in_whatever_order(
     case: Case, steps: list[tuple[list[str], str, Options]]

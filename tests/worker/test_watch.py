@@ -37,25 +37,25 @@ def heard() -> Iterator[Heard]:
     logger.removeHandler(handler)
 
 
-def hold_up(until: threading.Event, secret: str) -> None:
-    """What no coroutine may do."""
-    assert until.wait(10), f"nobody noticed {len(secret)} letters"
+def hold_up(watch: Watch, until: threading.Event, secret: str) -> None:
+    """What no coroutine may do, watched from its first line on: nothing before it can be taken for it."""
+    watch.start()
+    assert until.wait(60), f"nobody noticed {len(secret)} letters"
 
 
-def dig(depth: int, until: threading.Event) -> None:
+def dig(depth: int, watch: Watch, until: threading.Event) -> None:
     if depth:
-        dig(depth - 1, until)
+        dig(depth - 1, watch, until)
     else:
-        hold_up(until, "")
+        hold_up(watch, until, "")
 
 
 async def test_what_holds_up_the_loop_is_named_once_and_so_is_its_end(heard: Heard) -> None:
     """The stack ends in the line that waits, in the function that has it; values of variables are not in the log."""
     metrics = Metrics()
     watch = Watch(BLOCKED_S, metrics)
-    watch.start()
-    hold_up(heard.blocked, "canary")
-    assert await asyncio.to_thread(heard.turned.wait, 10)
+    hold_up(watch, heard.blocked, "canary")
+    assert await asyncio.to_thread(heard.turned.wait, 60)
     watch.stop()
     blocked, turned = heard.events[:2]
     assert (blocked["event"], blocked["levelname"], turned["event"]) == ("loop_blocked", "ERROR", "loop_turned")
@@ -71,8 +71,7 @@ async def test_what_holds_up_the_loop_is_named_once_and_so_is_its_end(heard: Hea
 async def test_of_a_deep_stack_the_innermost_frames_are_named(heard: Heard) -> None:
     """One event is one line of the log, and no longer than that."""
     watch = Watch(BLOCKED_S, Metrics())
-    watch.start()
-    dig(3 * MOST_FRAMES, heard.blocked)
+    dig(3 * MOST_FRAMES, watch, heard.blocked)
     watch.stop()
     stack = heard.events[0]["stack"]
     assert len(stack) == MOST_FRAMES
@@ -81,7 +80,7 @@ async def test_of_a_deep_stack_the_innermost_frames_are_named(heard: Heard) -> N
 
 async def test_a_loop_that_turns_is_left_alone(heard: Heard) -> None:
     """However much it has to do, and also after the end of the watch."""
-    watch = Watch(5.0, Metrics())
+    watch = Watch(60.0, Metrics())
     watch.start()
     for _ in range(1_000):
         await asyncio.sleep(0)

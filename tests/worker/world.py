@@ -22,10 +22,16 @@ from embedmq_local.worker import Worker
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
+from tests import held
+from tests.held import Hold
+
 T = TypeVar("T")
 
+NO_HOLD = Hold(Path("of no worker"))
 POLL_S = 0.02
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
+"""Guards against waiting for ever, and says nothing of how long anything may take."""
+HTTP_TIMEOUT_S = 30.0
 
 JSON = [("content-type", b"application/json")]
 MSGPACK = [("content-type", b"application/msgpack")]
@@ -71,6 +77,7 @@ class Running:
 
     process: Worker
     prefix: str
+    hold: Hold = NO_HOLD
 
     def topic(self, model: str, lane: str = "interactive") -> str:
         return f"{self.prefix}.{model}.{lane}"
@@ -82,7 +89,7 @@ class Running:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one HTTP request."""
         host, _, port = self.process.http.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        connection = http.client.HTTPConnection(host, int(port), timeout=HTTP_TIMEOUT_S)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -269,14 +276,17 @@ def kill(server: Server) -> None:
     with contextlib.suppress(ProcessLookupError):
         server.stop(kill=True)
     if server.process is not None:
-        server.process.wait(5)
+        server.process.wait(TIMEOUT_S)
     server.close()
 
 
 def start(
     stack: Stack, folder: Path, prefix: str, models: str, settings: str = "", env: Mapping[str, str] | None = None
 ) -> Running:
-    """Start a worker without waiting for it. `models` and `settings` are TOML."""
+    """Start a worker without waiting for it. `models` and `settings` are TOML. Where a model declares how long it
+    takes, the worker can be held; `held.AHEAD` in `env` sets its clock."""
     config = folder / f"{prefix}-{len(stack.workers)}.toml"
     config.write_text(f'prefix = "{prefix}"\n{settings}\n{models}\n')
-    return Running(stack.start_worker(config, env), prefix)
+    hold = Hold(folder)
+    program = held.command(config) if "_ms=" in models or held.AHEAD in (env or {}) else None
+    return Running(stack.start_worker(config, {**hold.environment, **(env or {})}, program), prefix, hold)
