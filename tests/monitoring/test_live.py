@@ -5,13 +5,16 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 
 import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from embedmq_local.stack import Stack
+from embedmq_worker.engine.devices import used_and_total_bytes
 from embedmq_worker.health import MAX_CONNECTIONS, Endpoint, Health, Scrape
 from embedmq_worker.metrics import METRICS, PROCESS, Metrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
@@ -159,6 +162,16 @@ def test_who_asks_while_a_scrape_is_made_shares_the_next_one() -> None:
     before = len(made)
     scrape.read("")
     assert len(made) == before + 1
+
+
+def test_the_memory_of_a_device_is_not_waited_for_while_torch_is_being_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That takes seconds, in the thread that loads a model; until then there is nothing to say."""
+    monkeypatch.setitem(sys.modules, "torch.cuda", ModuleType("torch.cuda"))
+    assert used_and_total_bytes("auto") is None
+    monkeypatch.delitem(sys.modules, "torch.cuda")
+    assert used_and_total_bytes("auto") is None
 
 
 def test_gauges_that_cannot_be_read_keep_no_counter_from_being_scraped(caplog: pytest.LogCaptureFixture) -> None:

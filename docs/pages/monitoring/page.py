@@ -24,9 +24,10 @@ Then import [`dashboard.json`](../deploy/monitoring/dashboard.json) into Grafana
 several deployments share a Prometheus, the `prefix` of one. Alerts of severity `critical` are for waking somebody up:
 requests fail, stand still, or are about to be lost. A `warning` is for the next working day.
 
-A scrape never waits for the worker's event loop and never holds it up: a thread of its own reads numbers that are
-there, while models load and before Kafka has answered, too. Any number of scrapers at once cost what two do; beyond
-100 connections at once, further ones are closed. No label has tenants, ids or texts.
+A scrape never waits for the worker's event loop, for a model that is being loaded, or for Kafka: a thread of its own
+reads numbers that are there, from the first moment on. It takes some milliseconds of processor time for each model
+that was asked for. Those who ask while one is made share the next, so that many scrapers at once cost what two do;
+beyond 100 connections at once, further ones are closed. No label has ids, texts, or tenants that are not configured.
 
 `python -m docs.pages.monitoring.check` holds all of this against Prometheus itself: its `promtool` reads the rules and
 runs their tests, and a real Prometheus scrapes a real worker under load and answers the query of every panel.
