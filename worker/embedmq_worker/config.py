@@ -190,6 +190,8 @@ class Tracing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Part of the requests without a trace of their caller's whose trace begins here, chosen by their ids."""
     max_waiting: Annotated[int, Meta(ge=256, le=1_000_000)] = 8_192
     """How many requests and batches may wait for their spans to be sent; those of further ones are dropped."""
+    flush_s: Seconds = 3.0
+    """How long a worker that stops waits for its last spans to be taken, in seconds."""
 
 
 ANYBODY: Final = "*"

@@ -26,8 +26,6 @@ EXPORT_S: Final = 1.0
 """How long spans wait for company."""
 EXPORT_NOTES: Final = 256
 """Requests and batches whose spans travel together, about five each."""
-FLUSH_S: Final = 3.0
-"""How long a stop waits for the last spans."""
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.44.0"
 SERVICE: Final = "embedmq-worker"
 """What the spans' service is called, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` say."""
@@ -43,6 +41,7 @@ class Exporter:
         self._form = Form(settings.endpoint, worker_id)
         self._metrics = metrics
         self._most = settings.max_waiting
+        self._flush_s = settings.flush_s
         self._waiting = deque[Noted]()
         self._wake = threading.Event()
         self._closing = False
@@ -63,10 +62,10 @@ class Exporter:
             self._wake.set()
 
     def close(self) -> None:
-        """Send what waits, for `FLUSH_S` at most. Blocks."""
+        """Send what waits, for `flush_s` at most. Blocks."""
         self._closing = True
         self._wake.set()
-        self._thread.join(FLUSH_S)
+        self._thread.join(self._flush_s)
         self._form.close()
         if left := len(self._waiting):
             log.warning("spans_left_behind", extra={"requests_and_batches": left})
