@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.gpu import BENCHMARKS
 
 ONLY_ON_A_GPU = {"engine.waiting_launches", "engine.memory_mib"}
 
 
+@pytest.mark.timeout(300)
 def test_a_smoke_run_measures_every_row_and_leaves_the_file_and_a_timeline(tmp_path: Path) -> None:
     """On a CPU, with models so small that it takes seconds; what needs a GPU says so, after its code has run."""
     command = [sys.executable, "-W", "error", "-m", "benchmarks.gpu", "--smoke", "--out", str(tmp_path)]

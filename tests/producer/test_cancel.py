@@ -46,7 +46,7 @@ async def test_a_submitted_request_is_cancelled_from_anywhere(either: Any, mq: e
     """Whoever asks for its result is told at once; the mark lives as long as the stub."""
     worker.answer = lambda _: None
     ticket = await either.submit("minilm", "a", keep_s=60)
-    waiting = asyncio.create_task(mq.result(ticket.id, wait_s=30))
+    waiting = asyncio.create_task(mq.result(ticket.id, wait_s=90))
 
     assert await mq.cancel(ticket.id) == "cancelled"
 
@@ -81,7 +81,7 @@ async def test_what_has_an_outcome_is_completed(mq: embedmq.Client, worker: Stan
         worker.answer = answer
         tickets.append((await mq.submit("minilm", "a")).id)
         with pytest.raises(embedmq.EmbedMQError) if answer is not embedded else contextlib.nullcontext():
-            await mq.result(tickets[-1], wait_s=10)
+            await mq.result(tickets[-1], wait_s=60)
     await worker.redis.delete(f"{worker.prefix}:result:{tickets[-1]}")
 
     assert [await mq.cancel(id) for id in tickets] == ["completed", "completed", "cancelled", "completed"]

@@ -24,7 +24,7 @@ async def test_a_result_is_fetched_from_another_client_more_than_once(
     ticket = await either.submit("minilm", ["a", "b"], keep_s=60, item_ids=["x", "y"])
 
     async with embedmq.Client(stack.kafka, stack.redis, prefix=prefix) as other:
-        first = await other.result(ticket.id, wait_s=10)
+        first = await other.result(ticket.id, wait_s=60)
         second = await either.result(ticket.id)
 
     assert first.dense.tolist() == second.dense.tolist() == [vector("a"), vector("b")]
@@ -44,7 +44,7 @@ async def test_a_result_is_fetched_from_another_process_more_than_once(
 import embedmq
 with embedmq.SyncClient({stack.kafka!r}, {stack.redis!r}, prefix={prefix!r}) as mq:
     for _ in range(2):
-        print(mq.result({ticket.id!r}, wait_s=10).dense.tolist())
+        print(mq.result({ticket.id!r}, wait_s=60).dense.tolist())
 """
     other = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     printed, _ = await other.communicate()
@@ -93,12 +93,12 @@ async def test_one_past_its_time_limit_took_too_long(either: Any, worker: StandI
 async def test_one_that_was_kept_no_longer_is_expired(either: Any, worker: StandIn) -> None:
     """Finished and gone is another answer than never known."""
     ticket = await either.submit("minilm", "a", keep_s=60)
-    await either.result(ticket.id, wait_s=10)
+    await either.result(ticket.id, wait_s=60)
 
     await worker.redis.delete(f"{worker.prefix}:result:{ticket.id}")
 
     with pytest.raises(embedmq.ResultExpired):
-        await either.result(ticket.id, wait_s=5)
+        await either.result(ticket.id, wait_s=60)
 
 
 async def test_an_id_that_nobody_knows_is_unknown(either: Any) -> None:
@@ -123,7 +123,7 @@ async def test_a_kept_failure_is_its_error(
     ticket = await mq.submit("minilm", "a")
 
     with pytest.raises(error):
-        await mq.result(ticket.id, wait_s=10)
+        await mq.result(ticket.id, wait_s=60)
 
 
 async def test_a_result_of_another_language_may_be_json(mq: embedmq.Client, worker: StandIn) -> None:

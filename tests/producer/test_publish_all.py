@@ -50,7 +50,7 @@ async def test_kept_results_are_fetched_by_ids_that_need_no_memory(either: Any, 
     published = await either.publish_all("minilm", pairs, keep_s=60, id="nightly/1", max_record_items=100)
 
     assert (published.id, published.records, published.items) == ("nightly/1", 5, 500)
-    found = [await mq.result(id, wait_s=10) for id in published.ids]
+    found = [await mq.result(id, wait_s=60) for id in published.ids]
     assert [item.item_id for embeddings in found for item in embeddings] == [id for id, _ in pairs]
     assert [len(embeddings) for embeddings in found] == [100] * 5
 

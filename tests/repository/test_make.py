@@ -84,7 +84,7 @@ def test_every_target_that_a_page_names_is_there(page: str) -> None:
 def test_without_a_python_it_says_what_to_install(checkout: Path) -> None:
     """One line, exit code 2 of make."""
     setup = make(checkout, "setup", "PYTHON=")
-    said, _ = setup.communicate(timeout=30)
+    said, _ = setup.communicate(timeout=100)
     assert setup.returncode == 2
     assert said.startswith("EmbedMQ needs Python 3.11 or newer")
 
@@ -92,7 +92,7 @@ def test_without_a_python_it_says_what_to_install(checkout: Path) -> None:
 def test_a_python_that_cannot_make_environments_is_named_and_leaves_nothing(checkout: Path, tmp_path: Path) -> None:
     """As Debian's and Ubuntu's is without python3-venv."""
     setup = make(checkout, "setup", f"PYTHON={program(tmp_path / 'bare-python', WITHOUT_VENV)}")
-    said, _ = setup.communicate(timeout=30)
+    said, _ = setup.communicate(timeout=100)
     assert setup.returncode == 2
     assert "apt install python3-venv" in said
     assert not (checkout / ".venv").exists()
@@ -107,7 +107,7 @@ def test_an_environment_left_half_made_is_made_again(checkout: Path, tmp_path: P
         "setup",
         f"PYTHON={program(tmp_path / 'python', FAKE_PYTHON.replace('cp ', 'cp --remove-destination '))}",
     )
-    said, _ = setup.communicate(timeout=30)
+    said, _ = setup.communicate(timeout=100)
     assert setup.returncode == 0, said
     assert (checkout / "log").read_text().split() == ["venv", "install"]
 
@@ -117,7 +117,7 @@ def test_several_makes_at_once_set_up_once(checkout: Path, tmp_path: Path) -> No
     """The others wait, and find it done."""
     python = program(tmp_path / "python", FAKE_PYTHON)
     running = [make(checkout, "setup", f"PYTHON={python}") for _ in range(4)]
-    assert [process.communicate(timeout=30)[0] for process in running].count("") == 3
+    assert [process.communicate(timeout=100)[0] for process in running].count("") == 3
     assert [process.returncode for process in running] == [0] * 4
     assert (checkout / "log").read_text().split() == ["venv", "install"]
 

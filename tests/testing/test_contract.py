@@ -125,7 +125,7 @@ async def test_what_is_submitted_is_fetched_more_than_once_and_cancelled(world: 
         await world.mq.result(unwanted)
 
     await world.release()
-    assert (await world.mq.result(kept, wait_s=10)).dense.tolist() == (await world.mq.result(kept)).dense.tolist()
+    assert (await world.mq.result(kept, wait_s=60)).dense.tolist() == (await world.mq.result(kept)).dense.tolist()
     assert await world.mq.cancel(kept) == "completed"
     assert await world.mq.cancel("nope") == "unknown"
 
@@ -147,7 +147,7 @@ async def test_a_call_that_waits_ends_by_cancel_and_by_its_time_limit(world: Wor
 async def test_what_is_published_is_kept_or_goes_to_a_topic(world: World) -> None:
     """The id is the caller's or a new one; what is kept can be fetched by it."""
     id = await world.mq.publish("minilm", ["one", "two"], keep_s=60, item_ids=["x", "y"])
-    assert (await world.mq.result(id, wait_s=10)).item_ids == ["x", "y"]
+    assert (await world.mq.result(id, wait_s=60)).item_ids == ["x", "y"]
     assert await world.mq.publish("minilm", "one", reply_topic="vectors", id="mine") == "mine"
 
 
@@ -159,7 +159,7 @@ async def test_inputs_of_any_length_stream_through(world: World) -> None:
     assert rows[150].dense.tolist() == one.dense[0].tolist()
 
     left = await world.mq.publish_all("minilm", (f"text {n}" for n in range(100)), keep_s=60)
-    found = [await world.mq.result(id, wait_s=10) for id in left.ids]
+    found = [await world.mq.result(id, wait_s=60) for id in left.ids]
     assert (left.items, sum(map(len, found))) == (100, 100)
 
     world.fail_bad_texts()

@@ -38,7 +38,7 @@ async def test_what_waits_for_a_model_is_taken_all_at_once_in_order_of_arrival()
     assert absent.take("m") == []
     assert not emptied.done()
     assert ids(absent.take("n")) == ["b"]
-    await asyncio.wait_for(emptied, 5)
+    await asyncio.wait_for(emptied, 60)
 
 
 def test_demands_name_each_model_with_its_oldest_request() -> None:
@@ -96,4 +96,4 @@ async def test_one_less_is_not_none() -> None:
     assert not ended
     assert not absent.empty
     absent.take("m")
-    await asyncio.wait_for(emptied, 5)
+    await asyncio.wait_for(emptied, 60)

@@ -173,7 +173,7 @@ class BatchChoice(RuleBasedStateMachine):
 
 
 TestBatchChoice = BatchChoice.TestCase
-TestBatchChoice.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestBatchChoice.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 
 
 def key(job: Job) -> tuple[str, Lane, str]:

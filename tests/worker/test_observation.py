@@ -100,7 +100,7 @@ def test_an_event_has_time_level_name_and_traceback() -> None:
 def test_a_warning_of_a_library_is_a_line_of_the_log_too() -> None:
     """Otherwise a collector of JSON lines would trip over numpy's or torch's."""
     code = "import warnings; from embedmq_worker.logs import configure; configure('info', 'w'); warnings.warn('odd')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=110)
     (line,) = done.stderr.splitlines()
     assert "odd" in str(strictly(line)["event"])
     assert strictly(line)["worker"] == "w"
@@ -143,7 +143,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(endpoint.address, timeout=5)
+    connection = http.client.HTTPConnection(endpoint.address, timeout=60)
     connection.request("GET", path)
     answer = connection.getresponse()
     body = answer.read().decode()

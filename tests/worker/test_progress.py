@@ -234,7 +234,7 @@ class OnePartition(RuleBasedStateMachine):
 TestOnePartition = OnePartition.TestCase
 """Reads, completions in any order, commits that get through or not, rebalances with and without another worker's
 commits in between, rewinds, topics made anew, and a clock."""
-TestOnePartition.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)
+TestOnePartition.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
 
 
 def start(progress: Progress, *records: Found) -> list[bool]:

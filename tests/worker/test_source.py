@@ -369,9 +369,10 @@ async def test_a_partition_that_is_let_go_is_read_at_once(world: World, make_sou
 
 
 async def test_a_record_that_waits_for_more_than_half_of_the_retention_is_warned_of(
-    world: World, make_source: MakeSource, metrics: Metrics, events: Events
+    world: World, make_source: MakeSource, metrics: Metrics, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once in a while, not for each; the gauge says how old it is, and forgets it when it is complete."""
+    monkeypatch.setattr("embedmq_worker.retention.LOOK_S", 0.1)
     topic = await world.create(new_id(), settings={"retention.ms": "-1"})
     for _ in range(5):
         await world.produce(topic, b"x", partition=0, timestamp_ms=int(time.time() * 1000) - 45_000)

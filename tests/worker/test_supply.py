@@ -59,7 +59,7 @@ class Engine:
 
     def launch(self, batch: Sequence[Slice]) -> Done:
         self.launched.set()
-        assert self.gate.wait(20)
+        assert self.gate.wait(60)
         if self.fails:
             raise self.fails.pop(0)
         named = [(part, self._items(part)) for part in batch]

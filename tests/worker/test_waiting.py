@@ -27,7 +27,7 @@ class Models:
 
 
 async def take(waiting: Waiting) -> str | None:
-    batch = await asyncio.wait_for(waiting.take(), 5)
+    batch = await asyncio.wait_for(waiting.take(), 60)
     return None if batch is None else batch.model
 
 
