@@ -60,6 +60,7 @@ class Catalogue:
         status = Status(self._config, self._names, self._worker_id, road)
         missed = False
         while True:
+            road.changed.clear()  # first: what changes while it is written is written next
             found = status.now()
             _measure(self._metrics, found)
             try:
@@ -69,7 +70,6 @@ class Catalogue:
                 if not missed:
                     log.warning("catalogue_not_written", extra={"error": f"{type(error).__name__}: {error}"})
                 missed = True
-            road.changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(road.changed.wait(), STATUS_PERIOD_S)
 
