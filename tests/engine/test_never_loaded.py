@@ -287,7 +287,7 @@ def worker(stack: Stack, hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> 
     env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(place / "hf")}
     soon = "[worker]\nretry_delays_s = [1]\n"
     running = start(stack, place, f"t{new_id()[:10]}", models, soon, env=env)
-    running.process.wait_ready(30)
+    running.process.wait_ready()
     yield running
     kill(running.process)
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 KEPT: Final = ROOT / "build" / "faults"
 """Where diaries and logs of failed rows are."""
-READY_S: Final = 40.0
-BUSY_S: Final = 30.0
-REST_S: Final = 15.0
+READY_S: Final = 100.0
+BUSY_S: Final = 60.0
+REST_S: Final = 30.0
 DEATH_LOOK_S: Final = 0.05
 
 
@@ -129,7 +129,7 @@ class Crew:
             over.set()
             await asyncio.gather(*keeping)
 
-    async def ended(self, worker: Worker, timeout_s: float = 30.0) -> int | None:
+    async def ended(self, worker: Worker, timeout_s: float = 60.0) -> int | None:
         """Until it has died by itself; its exit code."""
         assert worker.process is not None
         return await asyncio.to_thread(worker.process.wait, timeout_s)
@@ -246,7 +246,7 @@ def peak_rss_bytes(pid: int) -> int:
 def _get(address: str) -> str:
     import http.client
 
-    connection = http.client.HTTPConnection(address, timeout=5)
+    connection = http.client.HTTPConnection(address, timeout=30)
     try:
         connection.request("GET", "/metrics")
         return connection.getresponse().read().decode()

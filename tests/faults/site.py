@@ -39,6 +39,10 @@ from tests.faults.proxy import Proxy
 from tests.faults.seen import KafkaReader, Outcomes, RedisReader
 
 LOOK_S: Final = 0.1
+PATIENCE_S: Final = 90.0
+"""For answers, which come on any machine; …"""
+LOST_S: Final = 20.0
+"""… with a bug planted, some are lost, and then nothing comes."""
 POLL_S: Final = 0.02
 MODELS: Final = """
 [models.null]
@@ -85,6 +89,7 @@ class Site:
         tables = {"kafka": {**KAFKA, **(kafka or {})}, "worker": {**WORKER, **(worker or {})}, "redis": redis or {}}
         self._config = "\n".join([f'prefix = "{self.prefix}"', *map(toml, tables.items()), models])
         self.plant = plant
+        self.patience_s = LOST_S if plant else PATIENCE_S
         self._rounds = 0
         self._stack = AsyncExitStack()
 
@@ -173,19 +178,20 @@ class Site:
         self.reading = RedisReader(server.url, self.prefix, self.outcomes)
         self._stack.push_async_callback(self.reading.client.aclose)
 
-    async def until(self, holds: Callable[[], bool], what: str, timeout_s: float = 30.0) -> bool:
+    async def until(self, holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> bool:
         """Wait until something holds; a problem of the row if it does not in time."""
         held = await self._wait(holds, timeout_s)
         if not held:
             self.problem(f"{what}: not within {timeout_s:g} s")
         return held
 
-    async def answered(self, timeout_s: float = 45.0) -> None:
+    async def answered(self, timeout_s: float | None = None) -> None:
         """Until every accepted request has its answer (I1)."""
-        await self._wait(lambda: not unanswered(self.ledger, self.outcomes), timeout_s)
+        await self._wait(lambda: not unanswered(self.ledger, self.outcomes), timeout_s or self.patience_s)
 
-    async def settle(self, timeout_s: float = 45.0) -> None:
+    async def settle(self, timeout_s: float | None = None) -> None:
         """Everything is answered and at rest; then all invariants are looked at. The end of each row."""
+        timeout_s = timeout_s or self.patience_s
         await self.answered(timeout_s)
         lag = await self._lag()
         end_s = time.monotonic() + timeout_s / 3

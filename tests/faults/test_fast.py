@@ -16,6 +16,7 @@ from tests.faults.rows import ROWS
 FAST = [row for row in ROWS if row.fast]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("row", FAST, ids=[f"{row.name}: {row.claim}" for row in FAST])
 async def test_nothing_is_lost(row: Row, stack: Stack, tmp_path: Path) -> None:
     """Whatever dies, every accepted request is answered once, and rightly. `SEED` replays what failed."""
@@ -24,6 +25,7 @@ async def test_nothing_is_lost(row: Row, stack: Stack, tmp_path: Path) -> None:
     assert figures.ok, "\n".join([f"SEED={seed}", *figures.complaints()])
 
 
+@pytest.mark.timeout(300)
 async def test_a_planted_bug_turns_a_row_red(stack: Stack, tmp_path: Path) -> None:
     """A worker that commits before it delivers is found out."""
     bug = "commit_before_deliver"

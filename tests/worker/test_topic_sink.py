@@ -232,7 +232,7 @@ async def test_a_denied_reply_is_undeliverable_and_a_denied_dead_letter_is_waite
     until it may write them: an alarm in log and metrics, no commit, none lost.
     """
     worker = start(guarded_stack, tmp_path, prefix, NULL)
-    worker.process.wait_ready(30)
+    worker.process.wait_ready()
     group, source, id, held = f"{prefix}.interactive", worker.topic("null"), new_id(), new_id()
     async with World(guarded_stack.kafka, guarded_stack.redis) as world, administer(guarded_stack.kafka) as cluster:
 

@@ -109,9 +109,7 @@ checkpoint = "null:8?batch_ms=40"
         await site.asking.burst(60, Wish(model="null"))
         async with site.crew.strike("model does not load", interrupts=0):
             asked = await site.asking.burst(20, late)
-            await site.until(
-                lambda: all(site.outcomes.of(each.id, "retry") for each in asked), "all tried again", timeout_s=20
-            )
+            await site.until(lambda: all(site.outcomes.of(each.id, "retry") for each in asked), "all tried again")
             site.crew.switches.clear("load")
         await site.settle()
 

@@ -17,6 +17,8 @@ STORMS: Final = 12
 AWAY_S: Final = 10.0
 AWAY_LONG_S: Final = 60.0
 """With ROUNDS > 1."""
+GRACE_S: Final = 60.0
+"""More than any machine needs for what is on its way."""
 ON_TOPIC: Final = Wish(where="topic")
 """What Redis loses was there; a reply topic is where nothing of it can be missed."""
 
@@ -120,7 +122,7 @@ async def a_drop_alone_asks_nothing_twice(rig: Rig) -> None:
     """A connection drops while answers are on their way: within the grace they come, and nothing is asked twice."""
     async with rig.site(worker={"max_batch_items": 4}) as site:
         await site.crew.hire()
-        async with Callers(site) as callers:
+        async with Callers(site, resend_grace_s=GRACE_S) as callers:
             callers.call(60)
             async with site.crew.strike("Redis reset", interrupts=0):
                 site.network.reset()

@@ -35,7 +35,7 @@ async def never_early(rig: Rig) -> None:
         await site.asking.burst(40, Wish(model="null"))
         async with site.crew.strike("tried again", interrupts=0):
             asked = await site.asking.burst(30, Wish(model="late"))
-            await site.until(lambda: all(site.outcomes.of(each.id, "retry") for each in asked), "all tried again", 20)
+            await site.until(lambda: all(site.outcomes.of(each.id, "retry") for each in asked), "all tried again")
             site.crew.switches.clear("load")
         await site.settle()
         early, waits_s = _early(site)
