@@ -18,6 +18,8 @@ Row = TypeVar("Row", ModelRow, WorkerRow)
 
 WIDE: Final = 120
 """From this width on all columns are shown, and states in words."""
+MOST_GROWN: Final = 63
+"""As wide as the longest name of a model a column grows."""
 BRIEF: Final = {"resident": "res", "loading": "load", "failing": "fail", "absent": "abs", "unserved": "off"}
 WORST_FIRST: Final = ("failing", "loading", "resident", "absent", "unserved")
 
@@ -134,8 +136,10 @@ def widths(columns: Sequence[Column[Row]], room: int) -> dict[str, int]:
         more = left // 2
         shown["state"] += more
         left -= more
-    return {key: width + left * any(column.key == key and column.grows for column in columns)
-            for key, width in shown.items()}  # fmt: skip
+    for column in columns:
+        if column.grows:
+            shown[column.key] = min(shown[column.key] + left, max(MOST_GROWN, column.width))
+    return shown
 
 
 def cells(row: Row, columns: Sequence[Column[Row]], shown: dict[str, int], full: bool) -> list[str]:
