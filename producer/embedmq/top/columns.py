@@ -116,7 +116,7 @@ WORKERS: Final[Sequence[Column[WorkerRow]]] = (
     Column(key="memory", head="MEMORY", width=9, cell=memory, sorts=lambda row: row.memory_bytes),
     Column(key="in_flight", head="ITEMS", width=5, cell=lambda row, _: count(row.in_flight_items),
            sorts=lambda row: row.in_flight_items),
-    Column(key="partitions", head="PARTS", width=8, cell=partitions, sorts=lambda row: sum(row.partitions.values())),
+    Column(key="partitions", head="PARTS", width=10, cell=partitions, sorts=lambda row: sum(row.partitions.values())),
     Column(key="models", head="MODELS", width=6, cell=lambda row, _: f"{count(row.resident)}/{count(row.models)}",
            sorts=lambda row: row.resident),
     _text("version", "VERSION", 7, lambda row: row.version),
