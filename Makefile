@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a fresh machine with Python >= 3.11 and make is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test faults fuzz check fix bench audit docs deploy-check clean
+.PHONY: help setup environment demo test faults fuzz check fix bench simulate audit docs deploy-check clean
 
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -71,6 +71,9 @@ audit: $(STAMP)  ## what producers and workers install (build/sbom-*.json, Cyclo
 	$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible -o build/sbom-$$part.json \
 		build/requirements-$$part.txt && echo "wrote build/sbom-$$part.json" || exit 1; done
 	@$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r build/requirements-worker.txt
+
+simulate: $(STAMP)  ## a fleet on a virtual clock, by model against round robin (SEED=1 WORKERS=1000 MODELS=10000)
+	$(BIN)/python -m benchmarks.simulate --seed $(or $(SEED),1) --workers $(or $(WORKERS),1000) --models $(or $(MODELS),10000)
 
 docs: $(STAMP)  ## regenerate what is generated: schemas, AsyncAPI, settings, metrics, logs, command line, modules
 	$(BIN)/python -m docs.generate

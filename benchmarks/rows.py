@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks import asking, bulk, engine, idle, infinity, lanes, memory, residency, road, roofline, transport
+from benchmarks import asking, bulk, engine, idle, infinity, lanes, memory, residency, road, roofline, scale, transport
 from benchmarks.harness import Benchmark, Scale
 from benchmarks.place import Place
 
@@ -34,6 +34,8 @@ BENCHMARKS: Final[tuple[Benchmark[Place, Scale], ...]] = (
     Benchmark(("map.overhead",), asking.map_overhead),
     Benchmark(("client.concurrent_1000", "client.concurrent_1000_null"), asking.concurrent),
     Benchmark(("lanes.interactive_p99_ms", "lanes.interactive_p99_ratio"), lanes.interactive),
+    Benchmark(("scale.workers_2", "scale.workers_4"), scale.workers),
+    Benchmark(("scale.limit",), scale.limit),
     Benchmark(("idle.cpu_percent",), idle.cpu_percent),
     Benchmark(("memory.backlog_mb",), memory.backlog),
 )

@@ -13,6 +13,9 @@ SLACK_BYTES: Final = 64 * KIB
 KAFKA_BATCH_BYTES: Final = 1_048_588
 """Kafka's own default bound of one batch of records; clients in the field rely on it."""
 
+CONTROL_BATCH_BYTES: Final = 64 * KIB
+"""Most bytes of a batch of orders, which take some hundred each."""
+
 RETRY_DELAYS_S: Final = (10, 300)
 """After which delays a request is tried again, unless workers are told otherwise: a topic for each."""
 RETRY_PARTITIONS: Final = 8
@@ -39,6 +42,11 @@ def request_settings(retention_ms: int, limits: Limits) -> dict[str, str]:
 def dead_settings(retention_ms: int, limits: Limits) -> dict[str, str]:
     """Settings of the dead-letter and the retry topics, which take the largest request with its reasons added."""
     return _settings(retention_ms, limits.max_request_bytes + SLACK_BYTES)
+
+
+def control_settings() -> dict[str, str]:
+    """Settings of the control topic, of which the last record of each key is kept for ever."""
+    return {"cleanup.policy": "compact", "max.message.bytes": str(CONTROL_BATCH_BYTES)}
 
 
 def _settings(retention_ms: int, record_bytes: int) -> dict[str, str]:

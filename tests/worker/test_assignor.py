@@ -165,6 +165,15 @@ def test_where_all_models_fit_each_is_spread_over_all_workers() -> None:
         assert {len(ps) for ps in topics_.values()} == {2}
 
 
+def test_workers_that_join_one_after_the_other_end_up_even() -> None:
+    """Each join moves what it has to, and no more; two share a topic of eight partitions in halves."""
+    decision: Decision = {}
+    for count in range(1, 5):
+        decision = decide({"p.m0.bulk": range(8)}, fleet(count, ["p.m0.bulk"], decision))
+        held = [sum(map(len, topics.values())) for topics in decision.values()]
+        assert max(held) - min(held) <= 1, held
+
+
 def scarce(count: int, models: int) -> dict[str, Standing]:
     """Workers with room for four of the models, each with four in memory; the first model is hot."""
     rates = {f"m{n}": 8_000.0 if n == 0 else 100.0 for n in range(models)}

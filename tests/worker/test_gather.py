@@ -36,6 +36,8 @@ from embedmq_worker.residents import Change, Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.road import Road
 from embedmq_worker.room import Room
+from embedmq_worker.roster import Roster
+from embedmq_worker.served import Served
 from embedmq_worker.starts import Starts
 from embedmq_worker.strays import Strays
 from embedmq_worker.supply import Supply
@@ -122,7 +124,7 @@ async def gather(opener: Opener, clock: Clock) -> AsyncIterator[Gather]:
     threads: Executor
     with ThreadPoolExecutor(2) as threads:
         yield Gather(
-            decoder=Decoder(config, NAMES, residents.facts, retries.park),
+            decoder=Decoder(config, Roster(Served(config.models)), NAMES, residents.facts, retries.park),
             residents=residents,
             absent=Absent(SETTINGS),
             waiting=waiting,
@@ -399,11 +401,13 @@ async def test_a_stop_loses_no_answer_that_waits_for_a_slow_delivery(
             retries=gather.retries,
             meter=gather.meter,
         )
+        roster = Roster(Served({}))
         road = Road(
+            roster=roster,
             sources=[],
             decoder=gather.decoder,
             suspects=gather.suspects,
-            strays=Strays(redis, NAMES, [], gather.retries),
+            strays=Strays(redis, NAMES, roster, gather.retries),
             retries=gather.retries,
             gathering=gather,
             residents=gather.residents,

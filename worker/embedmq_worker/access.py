@@ -43,10 +43,10 @@ class Need(NamedTuple):
 
 def needs(config: Config, names: Names) -> list[Need]:
     """What the worker cannot do without: where it reads, and where it puts what it cannot do."""
-    requests = [topic for topics in request_topics(config, names).values() for topic in topics]
+    requests = [topic for topics in request_topics(config.models, names).values() for topic in topics]
     retries = retry_topics(config, names)
     return [
-        *(Need("Read", "topic", topic) for topic in (*requests, *retries)),
+        *(Need("Read", "topic", topic) for topic in (*requests, *retries, names.control)),
         *(Need("Write", "topic", topic) for topic in (*retries, names.dead)),
         *(Need("Read", "group", names.group(reader)) for reader in READERS),
     ]

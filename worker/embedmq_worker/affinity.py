@@ -28,7 +28,7 @@ from embedmq_worker.standing import Told
 from embedmq_worker.traffic import capacities, sizes_bytes, weights
 from embedmq_worker.units import divide
 
-MOST_MOVED: Final = 0.1
+MOST_MOVED: Final = 0.02
 """Part of all partitions that one decision may take from workers that live and hold their model in memory, beside the
 share of those who have just joined."""
 

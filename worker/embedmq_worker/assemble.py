@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from embedmq_schemas.names import READERS, Names
+from embedmq_schemas.names import READERS, Names, Reader
 from embedmq_schemas.requests import LANES
 
 from embedmq_worker.absent import Absent
 from embedmq_worker.cancel import Cancellations
 from embedmq_worker.choose import Budget, Chooser, budget
-from embedmq_worker.config import Config, Worker
+from embedmq_worker.config import Config, Model, Worker
 from embedmq_worker.contents import Contents
 from embedmq_worker.decode import Decoder
 from embedmq_worker.delivery import Delivery
@@ -23,6 +23,7 @@ from embedmq_worker.engine import null
 from embedmq_worker.engine.checkpoint import expect, locate, size_bytes
 from embedmq_worker.engine.load import load
 from embedmq_worker.engine.seam import Engine, ModelFacts
+from embedmq_worker.errors import CheckpointMissing
 from embedmq_worker.forward import Forward
 from embedmq_worker.gather import Gather
 from embedmq_worker.guard import Guard
@@ -38,6 +39,7 @@ from embedmq_worker.residents import Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.road import Road
 from embedmq_worker.room import Room
+from embedmq_worker.roster import Roster
 from embedmq_worker.source import Source
 from embedmq_worker.starts import Starts
 from embedmq_worker.strays import Strays
@@ -67,23 +69,29 @@ def pools(config: Config) -> Iterator[ThreadPoolExecutor]:
 
 
 class Configured:
-    """Opens the models of the configuration, and no other. Called in the loader's thread."""
+    """Opens the models of the roster, and no other. Called in the loader's thread."""
 
-    def __init__(self, config: Config) -> None:
-        self._models = config.models
-        self._device = config.worker.device
+    def __init__(self, roster: Roster, device: str) -> None:
+        self._roster = roster
+        self._device = device
 
     def size_bytes(self, model: str) -> int:
         """What its weights will take; one of the hub is fetched for that."""
-        found = self._models[model]
+        found = self._find(model)
         return size_bytes(found, lambda text: Path(locate(text, trust_remote_code=found.trust_remote_code).source))
 
     def load(self, model: str) -> Engine:
         """Load it onto the device."""
-        return load(self._models[model], self._device)
+        return load(self._find(model), self._device)
+
+    def _find(self, model: str) -> Model:
+        try:
+            return self._roster[model]
+        except KeyError:
+            raise CheckpointMissing(f"{model} is not configured any more") from None
 
 
-def house(config: Config, sharers: int) -> Residents:
+def house(config: Config, roster: Roster, sharers: int) -> Residents:
     """Where models live.
 
     Raises:
@@ -95,11 +103,12 @@ def house(config: Config, sharers: int) -> Residents:
     # looking at the device takes the seconds that torch's import takes: constant vectors need neither
     device = "cpu" if null.all_are(config.models.values()) else settings.device
     total = budget_bytes(settings.memory_budget_bytes, device, sharers)
-    return Residents(config.models, Configured(config), total, settings)
+    return Residents(roster, Configured(roster, settings.device), total, settings)
 
 
 def assemble(
     config: Config,
+    roster: Roster,
     worker_id: str,
     world: World,
     residents: Residents,
@@ -111,10 +120,10 @@ def assemble(
     names, settings = Names(config.prefix), config.worker
     budgets: dict[str, Budget] = {}
     room = Room(settings)
-    meter = Meter(metrics, config.models, budgets)
+    meter = Meter(metrics, roster, budgets)
     retries, suspects = Retries(settings.retry_delays_s, names), Suspects(Starts(world.marks, names), meter)
     tracing = None if put is None else Tracing(put, names, budgets, config.tracing.sample_share)
-    decoder, twins = Decoder(config, names, residents.facts, retries.park), Twins()
+    decoder, twins = Decoder(config, roster, names, residents.facts, retries.park), Twins()
     chooser = Chooser(settings.bulk_min_share, settings.max_batch_ms)
     waiting = Waiting(budgets, chooser, lambda model: residents.engine(model) is not None)
     budget_of = partial(_budget, settings)
@@ -151,10 +160,11 @@ def assemble(
         tracing=tracing,
     )
     road = Road(
+        roster=roster,
         sources=[],
         decoder=decoder,
         suspects=suspects,
-        strays=Strays(world.redis, names, config.models, retries),
+        strays=Strays(world.redis, names, roster, retries),
         retries=retries,
         gathering=gathering,
         residents=residents,
@@ -171,8 +181,8 @@ def assemble(
         commit_interval_s=config.kafka.commit_interval_ms / 1000,
         tracing=tracing,
     )
-    topics = request_topics(config, names)
-    topics["retry"] = retry_topics(config, names)
+    topics: dict[Reader, list[str]] = {"retry": retry_topics(config, names)}
+    topics.update(request_topics(roster, names).items())
     road.sources = [
         Source(reader, names.group(reader), topics[reader], config.kafka, worker_id, metrics, road.revoke)
         for reader in READERS

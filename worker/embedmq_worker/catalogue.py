@@ -25,6 +25,7 @@ from embedmq_worker.config import Config
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.residents import Residents
 from embedmq_worker.road import Road
+from embedmq_worker.roster import Roster
 from embedmq_worker.status import Status
 
 WITHDRAW_TIMEOUT_S = 1.0
@@ -59,16 +60,16 @@ class Catalogue:
         status = Status(self._config, self._names, self._worker_id, road)
         missed = False
         while True:
+            road.changed.clear()  # first: what changes while it is written is written next
             found = status.now()
             _measure(self._metrics, found)
             try:
-                await self._write(found)
+                await self._write(found, road.roster)
                 missed = False
             except (RedisError, *TRANSPORT_ERRORS) as error:
                 if not missed:
                     log.warning("catalogue_not_written", extra={"error": f"{type(error).__name__}: {error}"})
                 missed = True
-            road.changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(road.changed.wait(), STATUS_PERIOD_S)
 
@@ -80,19 +81,20 @@ class Catalogue:
         except (RedisError, *TRANSPORT_ERRORS):
             log.warning("status_not_withdrawn")
 
-    async def _write(self, status: WorkerStatus) -> None:
-        keys = [self._names.model(name) for name in self._config.models]
+    async def _write(self, status: WorkerStatus, roster: Roster) -> None:
+        shared = {name: model.shared for name, model in roster.items()}  # it may change while Redis answers
+        keys = [self._names.model(name) for name in shared]
         known = await self._client.mget(keys)
         pipe = self._client.pipeline(transaction=False)
-        for name, key, value in zip(self._config.models, keys, known, strict=True):
-            pipe.execute_command("SET", key, encode(self._entry(name, value)), "EX", CATALOGUE_TTL_S)
+        for name, key, value in zip(shared, keys, known, strict=True):
+            entry = self._entry(name, value, shared=shared[name])
+            pipe.execute_command("SET", key, encode(entry), "EX", CATALOGUE_TTL_S)
         pipe.execute_command("SET", self._names.worker(self._worker_id), encode(status), "EX", STATUS_TTL_S)
         await pipe.execute()
 
-    def _entry(self, name: str, known: bytes | str | None) -> ModelEntry:
+    def _entry(self, name: str, known: bytes | str | None, *, shared: bool) -> ModelEntry:
         """Where a model is served, which the configuration says, and what it can do, which whoever loaded it says."""
-        shared, limits = self._config.models[name].shared, self._config.limits
-        facts = self._residents.facts(name)
+        limits, facts = self._config.limits, self._residents.facts(name)
         if facts is None:
             return structs.replace(_read(known) or ModelEntry(name=name, outputs=[]), shared=shared, limits=limits)
         return ModelEntry(

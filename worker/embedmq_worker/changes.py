@@ -29,4 +29,12 @@ class Evicted(Struct, frozen=True):
     model: str
 
 
-Change = Loaded | Failed | Evicted
+class Repointed(Struct, frozen=True):
+    """Another checkpoint answers for a model from now on; the one before is gone, and what was computed by it is no
+    part of any answer that is not given yet.
+    """
+
+    model: str
+
+
+Change = Loaded | Failed | Evicted | Repointed

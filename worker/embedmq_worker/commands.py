@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -57,7 +58,7 @@ def worker(context: click.Context, workers: int, parent: int | None, sharers: in
         worker_id = worker_name()
         configure(config.worker.log_level, worker_id)
         with _fast_loop() as runner:
-            runner.run(serve(config, worker_id, sharers))
+            runner.run(serve(config, worker_id, sharers, partial(load, invocation.config, environ)))
         leave()
 
 

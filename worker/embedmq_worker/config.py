@@ -155,6 +155,9 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checkpoint: str
     """`package:NAME/FOLDER`, a folder, `hf:ORG/NAME@REVISION`, or `null:WIDTH?batch_ms=N&load_ms=N&mib=N` (constant,
     to measure)."""
+    served: bool = True
+    """Whether its requests are read. Where not, its topics are read, and it is loaded, once `embedmq models load` asks
+    for it, and other models may be given its checkpoint."""
     pinned: bool = False
     """Loaded before the worker is ready, and never evicted."""
     shared: bool = False

@@ -21,6 +21,7 @@ from embedmq_worker.engine.seam import Ask, Fault, ModelFacts, Options
 from embedmq_worker.identity import Owners
 from embedmq_worker.jobs import Cost, Ending, Job, Outcome, Stray
 from embedmq_worker.progress import Progress
+from embedmq_worker.roster import Roster
 
 SHARED: Final = frozenset((None, lane) for lane in LANES)
 """What the names of the shared topics say."""
@@ -33,16 +34,17 @@ UNMET: Final = ModelFacts(dimensions=1_024, max_tokens=8_192)
 
 
 class Decoder:
-    """Reads records for the models of one worker. It holds settings only; each call is a pure decision."""
+    """Reads records for the models of one worker. It changes nothing; each call is a pure decision."""
 
     def __init__(
         self,
         config: Config,
+        roster: Roster,
         names: Names,
         facts: Callable[[str], ModelFacts | None],
         park: Callable[[Job, Fault, float], Ending],
     ) -> None:
-        """`facts` says what is known of a configured model: nothing before it was loaded for the first time. `park`
+        """`facts` says what is known of a model of the roster: nothing before it was loaded for the first time. `park`
         lays a request aside for another worker, as of a time in Unix milliseconds.
         """
         self._limits = config.limits
@@ -51,8 +53,7 @@ class Decoder:
         self._facts = facts
         self._park = park
         self._owners = Owners(config.tenants, names)
-        self._models = frozenset(config.models)
-        self._shared = frozenset(name for name, model in config.models.items() if model.shared)
+        self._roster = roster
 
     def decode(self, found: ConsumerRecord, progress: Progress, now_s: float) -> Job | Ending | Stray:
         """Decode and check one record; what is wrong with it becomes its outcome."""
@@ -70,7 +71,7 @@ class Decoder:
         if isinstance(tenant, str) and tenant != envelope.tenant:
             envelope = replace(envelope, tenant=tenant)
         job = Job(record, progress, envelope, now_s, Cost(size), request, alone=envelope.journey.alone)
-        if envelope.model not in self._models:
+        if not (self._roster.serves(envelope.model) or self._was_ours(record, envelope)):
             return Stray(job)
         contradiction = tenant if isinstance(tenant, Fault) else None
         fault = contradiction or self._check_place(record, envelope) or self._check_reply(envelope)
@@ -101,7 +102,6 @@ class Decoder:
         job.options = options
         job.remaining = count
         job.cost = cost(held_bytes(job.record), request, options, envelope, facts)
-        job.checked = True
         return job
 
     def check_tokens(self, job: Job, facts: ModelFacts) -> Outcome | None:
@@ -112,8 +112,12 @@ class Decoder:
         fits = items_that_fit(job.request, job.options, facts, job.envelope, self._limits, tokens)
         return None if fits is None else fail(job, _too_large(len(job.prepared.tokens), fits), fits)
 
+    def _was_ours(self, record: Record, envelope: Envelope) -> bool:
+        """Whether a record was read from its model's own topic before that was given up: it is finished here."""
+        return envelope.model in self._roster and self._names.parse(record.topic) == (envelope.model, envelope.lane)
+
     def _check_place(self, record: Record, envelope: Envelope) -> Fault | None:
-        if self._names.parse(record.topic) in SHARED and envelope.model not in self._shared:
+        if self._names.parse(record.topic) in SHARED and not self._roster[envelope.model].shared:
             message = f"{envelope.model} has topics of its own, whose ACLs guard it: send the request there"
             return Fault("malformed", message)
         return None

@@ -17,11 +17,11 @@ from embedmq_worker.crowd import Crowd
 from embedmq_worker.decode import Decoder, fail
 from embedmq_worker.engine.seam import Fault, ModelFacts
 from embedmq_worker.errors import WorkerError
-from embedmq_worker.jobs import Ending, Job
+from embedmq_worker.jobs import Ending, Job, begin_anew
 from embedmq_worker.meter import Meter
 from embedmq_worker.pauses import Pauses
 from embedmq_worker.quotas import Quotas
-from embedmq_worker.residents import Change, Failed, Loaded, Residents
+from embedmq_worker.residents import Change, Failed, Loaded, Repointed, Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.room import Room
 from embedmq_worker.suspects import Suspects
@@ -97,8 +97,11 @@ class Gather:
             return await self.resume()
         if isinstance(change, Failed):
             return self._give_up(model, change.error)
-        self.meter.evicted(model)
-        self.absent.put(self.waiting.set_aside(model))  # where they learn of their deadlines
+        if isinstance(change, Repointed):
+            self.absent.put([begin_anew(job) for job in self.waiting.withdraw(model)])
+        else:
+            self.meter.evicted(model)
+            self.absent.put(self.waiting.set_aside(model))  # where they learn of their deadlines
         self.demand()
         return []
 
@@ -208,9 +211,7 @@ class Gather:
             job.answered = True
             endings.append(self.retries.again(job, fault, now_ms) if error.retryable else fail(job, fault))
             self.pauses.observe(model, failed=True)
-        for job in waiting:
-            begin_anew(job)
-        self.absent.put(waiting)
+        self.absent.put([begin_anew(job) for job in waiting])
         self.crowd.release()
         self.demand()
         return endings
@@ -264,7 +265,7 @@ class Gather:
         refused: list[Ending] = []
         for job in jobs:
             before = job.cost
-            checked = job if job.checked else self.decoder.check(job, facts)
+            checked = self.decoder.check(job, facts)  # also what was checked before: it may be another model now
             if isinstance(checked, Job):
                 sound.append(checked)
             else:
@@ -284,12 +285,6 @@ class Gather:
         for job in jobs:
             self.pauses.undecided(job.envelope.model)
             self.leave(job)
-
-
-def begin_anew(job: Job) -> None:
-    """Forget what was computed of a job: it waits again, and is computed from its first item on."""
-    if job.encoded:
-        job.remaining, job.encoded = len(job.prepared.tokens), []
 
 
 def _without(jobs: list[Job], refused: Sequence[Ending]) -> list[Job]:

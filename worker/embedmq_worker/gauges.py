@@ -50,11 +50,11 @@ def _world(metrics: Metrics, road: Road) -> None:
 
 def _models(metrics: Metrics, road: Road) -> None:
     metrics.set("memory_budget_bytes", road.residents.budget_bytes)
-    for name, state in road.residents.states().items():
-        metrics.set("model_loaded", float(state.state == "resident"), name)
-        metrics.set("model_bytes", state.bytes, name)
-        metrics.set("model_thrashing", float(state.thrashing), name)
-        metrics.set("waiting_for_model", road.gathering.absent.count(name), name)
+    states = road.residents.states()  # of a model that is served no more, nothing is said
+    metrics.set_all("model_loaded", {(name,): float(state.state == "resident") for name, state in states.items()})
+    metrics.set_all("model_bytes", {(name,): state.bytes for name, state in states.items()})
+    metrics.set_all("model_thrashing", {(name,): float(state.thrashing) for name, state in states.items()})
+    metrics.set_all("waiting_for_model", {(name,): road.gathering.absent.count(name) for name in states})
 
 
 def _version(package: str) -> str:

@@ -29,10 +29,9 @@ class Cost(Struct, frozen=True, gc=False):
 class Job(Struct, eq=False, gc=False):
     """One record on its way: `remaining` items still lack a vector; `encoded` has what is there, by first item.
 
-    `checked` says whether the request was held against its model's facts, which are known once the model was loaded;
-    `alone` that it may break the device, and gets a batch of its own; `suspect` that processes died with it, or with a
-    neighbour of it; `exhausted` that memory ran out on one of its items alone. `peers` are those whose items may be the
-    same as its own, which are `keys` to them. `trace` has what is noted of it, if its trace is recorded.
+    `alone` says that it may break the device, and gets a batch of its own; `suspect` that processes died with it, or
+    with a neighbour of it; `exhausted` that memory ran out on one of its items alone. `peers` are those whose items may
+    be the same as its own, which are `keys` to them. `trace` has what is noted of it, if its trace is recorded.
     """
 
     record: Record
@@ -43,7 +42,6 @@ class Job(Struct, eq=False, gc=False):
     request: Request | None = None
     options: Options = Options()
     prepared: Prepared = Prepared([], None, [], {})
-    checked: bool = False
     alone: bool = False
     suspect: bool = False
     remaining: int = 0
@@ -146,3 +144,10 @@ def deadline_unix_ms(job: Job) -> float:
     """When a request is no longer wanted; never is infinite."""
     deadline = job.request.deadline_unix_ms if job.request is not None else None
     return float("inf") if deadline is None else deadline
+
+
+def begin_anew(job: Job) -> Job:
+    """Forget what was computed of a job: it waits again, and is computed from its first item on."""
+    if job.encoded:
+        job.remaining, job.encoded = len(job.prepared.tokens), []
+    return job

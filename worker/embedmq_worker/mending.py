@@ -1,7 +1,7 @@
 """Which few moves make an assignment even again, and bring a model's requests together? Pure.
 
 Four kinds, in turn, until none is left: *gather* a model that lives on more workers than it should, into those that
-stay; *relieve* who carries too much; *unload* idle models from who has too many; *fill* who carries too little. Each
+stay; *fill* who carries too little; *relieve* who carries too much; *unload* idle models from who has too many. Each
 makes smaller, in this order: what is carried above the limit, the homes that are too many, the bytes that are too many,
 the squares of the loads. So it ends, and when nothing has changed since, nothing moves.
 """
@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from embedmq_worker.ledger import Ledger
-from embedmq_worker.placing import SLACK, Placing
+from embedmq_worker.placing import Placing
 
 ROUNDS: Final = 64
 """A limit for what ends by itself, nearly always after two or three."""
+LOW: Final = 0.125
+"""Who carries so much less than its fair share is filled up."""
 LOOK: Final = 128
 """At how many units a worker looks that carries too little, those first that prefer it most."""
 
@@ -69,14 +71,14 @@ class Mending:
             for unit, homes in enumerate(self._ledger.homes):
                 while len(homes) > self._most[unit] and self._gather(unit):
                     pass
+            low = [worker for worker in range(len(self._ledger.fair)) if self._is_low(worker)]
+            for worker in sorted(low, key=lambda worker: (self._ledger.load(worker), worker)):
+                self._fill(worker)
             for worker in range(len(self._ledger.fair)):
                 if self._placing.excess(worker) > 0:
                     self._relieve(worker)
                 if self._ledger.lacks_memory(worker):
                     self._unload(worker)
-            low = [worker for worker in range(len(self._ledger.fair)) if self._is_low(worker)]
-            for worker in sorted(low, key=lambda worker: (self._ledger.load(worker), worker)):
-                self._fill(worker)
             if self._mover.moved == moved:
                 return
 
@@ -126,13 +128,13 @@ class Mending:
                 self._mover.move(unit, worker, to, count)
 
     def _is_low(self, worker: int) -> bool:
-        return self._ledger.load(worker) < 1 - SLACK
+        return self._ledger.load(worker) < 1 - LOW
 
     def _fill(self, worker: int) -> None:
         """Take from who carries more, first what prefers this worker; a home moves whole, or is shared if it may be."""
         placing = self._placing
         for unit in placing.preferences.fondest(worker, placing.keys, LOOK):
-            if not self._is_low(worker):
+            if self._ledger.load(worker) >= 1:
                 return
             if not placing.eligible[unit][worker] or not self._ledger.has_memory(unit, worker):
                 continue

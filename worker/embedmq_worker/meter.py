@@ -38,9 +38,9 @@ class Meter:
         budgets: Mapping[str, Budget],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`models` are those configured; `budgets` gains one for each model that is loaded."""
+        """`models` are those that the worker has at any moment; `budgets` gains one for each model that is loaded."""
         self._metrics = metrics
-        self._models = frozenset(models)
+        self._models = models
         self._budgets = budgets
         self._ways: dict[str, tuple[str, str]] = {}
         self.tokens_per_s: dict[str, float] = {}

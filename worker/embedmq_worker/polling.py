@@ -45,6 +45,9 @@ class Polling:
     async def poll(self) -> list[Read]:
         """What has arrived, by the partitions that are ours by then; nothing after a while."""
         self._released.clear()
+        if not self._consumer.subscription():  # until there is anything to read again, there is nothing to ask
+            await self._released.wait()
+            return []
         ours = self._partitions.ours
         free = [tp for tp, progress in ours.items() if not progress.held]
         try:

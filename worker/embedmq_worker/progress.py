@@ -8,7 +8,7 @@ from embedmq_schemas.envelope import Record
 
 from embedmq_worker.past import Mark, Marks, Past
 
-Reason = Literal["model", "due", "alone", "ahead", "paused"]
+Reason = Literal["model", "due", "alone", "ahead", "paused", "leaving"]
 """Why no more is read of a partition for a while."""
 
 MAX_AHEAD: Final = 100_000

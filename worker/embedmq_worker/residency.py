@@ -39,12 +39,14 @@ LONGEST_COOLDOWN_S: Final = 30.0
 class View(Struct, frozen=True, kw_only=True):
     """One model as the plan sees it; `bytes` holds weights and workspace, estimated or as measured at its last load.
 
-    `served` says whether it has computed a batch since it was loaded. Until `cools_until_s` it is not tried.
+    `served` says whether it has computed a batch since it was loaded, `dismissed` that it goes once it has no work.
+    Until `cools_until_s` it is not tried.
     """
 
     bytes: int
     state: State = "absent"
     pinned: bool = False
+    dismissed: bool = False
     leases: int = 0
     served: bool = True
     last_use_s: float = 0.0
@@ -192,7 +194,12 @@ class _Planning:
             self._make_room(-self.free - self.coming, dict.fromkeys(order))
 
     def _retire(self) -> None:
-        """Evict what has been idle for `idle_evict_s`."""
+        """Evict what is dismissed and has no work, and what has been idle for `idle_evict_s`."""
+        self.evict += [
+            name
+            for name in self._removable()
+            if self.models[name].dismissed and name not in self.wanted and not self.models[name].leases
+        ]
         if self.settings.idle_evict_s is not None:
             for name in self._idle():
                 if not self._is_later(self.models[name].last_use_s + self.settings.idle_evict_s):
@@ -222,6 +229,18 @@ def oldest_first(demands: Iterable[Demand]) -> dict[str, float]:
 def unpinned_bytes(models: Mapping[str, View], budget_bytes: int) -> int:
     """What the pinned models leave of the budget."""
     return budget_bytes - sum(view.bytes for view in models.values() if view.pinned)
+
+
+def misfits(models: Mapping[str, View], budget_bytes: int) -> list[str]:
+    """The pinned models for which the budget has no room beside the other pinned ones; those in memory come first."""
+    found: list[str] = []
+    pinned = [name for name, view in models.items() if view.pinned]
+    for name in sorted(pinned, key=lambda name: models[name].state == "absent"):
+        if models[name].bytes > budget_bytes:
+            found.append(name)
+        else:
+            budget_bytes -= models[name].bytes
+    return found
 
 
 def least_missed(models: Mapping[str, View], demands: Sequence[Demand], besides: str) -> str | None:

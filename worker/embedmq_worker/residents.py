@@ -5,32 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Final
 
-from embedmq_worker.changes import Change, Evicted, Failed, Loaded
+from msgspec import structs
+
+from embedmq_worker.changes import Change, Evicted, Failed, Loaded, Repointed
 from embedmq_worker.config import Model, Worker
 from embedmq_worker.engine.seam import Engine, ModelFacts
 from embedmq_worker.errors import WorkerError
+from embedmq_worker.loads import Loads
 from embedmq_worker.offload import in_thread
-from embedmq_worker.opener import Opener, load, size_bytes
+from embedmq_worker.opener import Opener
 from embedmq_worker.residency import (
-    THRASH_LOADS,
-    THRASH_PERIOD_S,
     Demand,
     View,
     check_pinned,
     least_missed,
+    misfits,
     plan,
     too_large,
     unpinned_bytes,
 )
-from embedmq_worker.seat import Lease, ModelState, Seat, finite
+from embedmq_worker.seat import Lease, ModelState, Seat
+from embedmq_worker.served import Changes
 
-__all__ = ["Change", "Evicted", "Failed", "Lease", "Loaded", "ModelState", "Opener", "Residents"]
-
-THRASH_REMEDY: Final = "raise worker.memory_budget_bytes, pin the model, or serve it by a worker of its own"
+__all__ = ["Change", "Evicted", "Failed", "Lease", "Loaded", "ModelState", "Opener", "Repointed", "Residents"]
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,9 @@ class Residents:
         settings: Worker,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._seats = {name: Seat(model.pinned) for name, model in models.items()}
-        self._opener = opener
+        self._seats = {name: _seat_for(model) for name, model in models.items()}
+        self._dismissed = {name for name, seat in self._seats.items() if seat.dismissed}
+        self._loads = Loads(opener, settings, clock, self._most_bytes, self._tell)
         self._settings = settings
         self._clock = clock
         self._demands: Sequence[Demand] = ()
@@ -56,21 +57,44 @@ class Residents:
         self._changes: asyncio.Queue[Change] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._keeps_pinned = False
         self._closed = False
         self.budget_bytes = budget_bytes
 
-    async def load_pinned(self) -> None:
-        """Load the pinned models, one after the other.
+    async def load_pinned(self, but: Collection[str] = ()) -> None:
+        """Load the pinned models, one after the other, and see from now on that they stay; those in `but` come when
+        they can.
 
         Raises:
             CheckpointTooLarge: they exceed the budget together.
             CheckpointInvalid, CheckpointUnreachable, OutOfMemory: one of them cannot be loaded.
         """
-        pinned = {name: seat for name, seat in self._seats.items() if seat.pinned}
+        pinned = {name: seat for name, seat in self._seats.items() if seat.pinned and name not in but}
         for attempt in (self._size, self._load):
             for name, seat in pinned.items():
-                await self._insist(seat, partial(attempt, name, seat))
-            check_pinned(self._views(), self.budget_bytes)
+                await self._loads.insist(seat, partial(attempt, name, seat))
+            views = self._views()
+            check_pinned({name: views[name] for name in pinned}, self.budget_bytes)
+        self._keeps_pinned = True
+        self._decide()
+
+    def follow(self, changes: Changes, models: Mapping[str, Model]) -> None:
+        """What is to be served has changed to `models`. Batches that are begun are finished, by what they began with;
+        whoever is pinned is loaded, and whoever is not to be asked for any more goes when nothing of it is left.
+        """
+        again = {name for name in changes.added if name in self._seats}  # it was here before, and is another one now
+        for name in changes.added - again:
+            self._seats[name] = _seat_for(models[name])
+        for name in changes.repointed | again:
+            self._repoint(name, self._seats[name])
+        for name in changes.pinned | changes.served:
+            self._seats[name].forgive()
+        for name, seat in self._seats.items():
+            model = models.get(name)
+            seat.pinned = model is not None and model.pinned
+            seat.dismissed = not seat.pinned and (model is None or not model.served)
+        self._dismissed = {name for name, seat in self._seats.items() if seat.dismissed}
+        self._decide()
 
     def engine(self, model: str) -> Engine | None:
         """The model, if it is in memory and stays."""
@@ -117,7 +141,7 @@ class Residents:
             error = self.failure(name)
             if error is not None and name not in self._told:
                 self._tell(Failed(name, error))
-        if unmet:
+        if unmet or self._dismissed:
             self._decide()
 
     async def next_change(self) -> Change:
@@ -138,7 +162,7 @@ class Residents:
     def states(self) -> Mapping[str, ModelState]:
         """All models, for whoever looks."""
         now_s = self._clock()
-        return {name: seat.show(now_s) for name, seat in self._seats.items()}
+        return {name: seat.show(now_s) for name, seat in list(self._seats.items())}
 
     async def close(self) -> None:
         """Give all memory back; loads that have not ended are left to end with the process."""
@@ -160,12 +184,16 @@ class Residents:
         if self._timer is not None:
             self._timer.cancel()
         now_s = self._clock()
-        wanted = [demand for demand in self._demands if self.failure(demand.model) is None]
-        moments = [seat.cools_until_s for demand in wanted if (seat := self._seats[demand.model]).bytes is None]
+        asked = [*self._demands, *self._unloaded(now_s)]
+        wanted = [demand for demand in asked if self.failure(demand.model) is None]
+        moments = [seat.fails_until_s for seat in self._seats.values() if seat.pinned and self._keeps_pinned]
+        moments += [seat.cools_until_s for demand in wanted if (seat := self._seats[demand.model]).bytes is None]
         for name in {demand.model for demand in wanted}:
             self._size_once(name, now_s)
         views = self._views()
         found = plan(views, wanted, self.budget_bytes, now_s, self._settings)
+        self._dismissed = {name for name in self._dismissed if self._seats[name].state != "absent"}
+        self._dismissed |= {name for name in found.load if self._seats[name].dismissed}
         for name in found.evict:
             self._evict(name)
         for name in found.load:
@@ -173,14 +201,34 @@ class Residents:
             self._begin(self._load(name, self._seats[name]))
         for name in found.too_large:
             most = unpinned_bytes(views, self.budget_bytes)
-            self._fail(name, self._seats[name], too_large(name, views[name].bytes, most))
+            self._loads.fail(name, self._seats[name], too_large(name, views[name].bytes, most))
         moments = [moment for moment in [*moments, found.next_s] if moment is not None and moment > now_s]
         later_s = min(moments, default=None)
         loop = asyncio.get_running_loop()
         self._timer = None if later_s is None else loop.call_later(later_s - now_s, self._decide)
 
     def _views(self) -> dict[str, View]:
-        return {name: seat.view(seat.bytes) for name, seat in self._seats.items() if seat.bytes is not None}
+        """As `plan` sees them: whoever has no room beside the other pinned ones is not pinned."""
+        views = {name: seat.view(seat.bytes) for name, seat in self._seats.items() if seat.bytes is not None}
+        out = misfits(views, self.budget_bytes) if self._keeps_pinned else ()
+        for name, seat in self._seats.items():
+            if name not in out:
+                seat.misfit = None
+            elif seat.misfit is None:
+                left = unpinned_bytes(views, self.budget_bytes) + views[name].bytes
+                seat.misfit = too_large(name, views[name].bytes, left)
+                log.warning("model_not_pinned", extra={"model": name, "error": str(seat.misfit)})
+        return views | {name: structs.replace(views[name], pinned=False) for name in out}
+
+    def _most_bytes(self) -> int:
+        return unpinned_bytes(self._views(), self.budget_bytes)
+
+    def _unloaded(self, now_s: float) -> list[Demand]:
+        """The pinned models that are not in memory, since they were pinned while the worker ran, or have failed."""
+        if not self._keeps_pinned:
+            return []
+        wanted = {name: seat for name, seat in self._seats.items() if seat.pinned and seat.misfit is None}
+        return [Demand(name, now_s, 0) for name, seat in wanted.items() if seat.state == "absent"]
 
     def _size_once(self, name: str, now_s: float) -> None:
         seat = self._seats[name]
@@ -189,78 +237,31 @@ class Residents:
             self._begin(self._size(name, seat))
 
     async def _size(self, name: str, seat: Seat) -> None:
-        """Learn how large a model is; a failure counts as one to load."""
-        try:
-            seat.bytes = await size_bytes(self._opener, name)
-        except WorkerError as error:
-            self._fail(name, seat, error)
-        finally:
-            seat.sizing = False
+        await self._loads.size(name, seat)
         self._decide()
 
     async def _load(self, name: str, seat: Seat) -> None:
-        seat.state = "loading"
-        start_s = self._clock()
-        try:
-            engine = await load(self._opener, name)
-        except WorkerError as error:
-            seat.state = "absent"
-            self._fail(name, seat, error)
-        else:
-            await self._seat(name, seat, engine, start_s)
+        await self._loads.load(name, seat)
         self._decide()
 
-    async def _seat(self, name: str, seat: Seat, engine: Engine, start_s: float) -> None:
-        """A model was loaded, and its true size is known."""
-        now_s, facts = self._clock(), engine.facts
-        seat.bytes = facts.bytes + facts.workspace_bytes
-        most = unpinned_bytes(self._views(), self.budget_bytes)
-        if not seat.pinned and seat.bytes > most:
-            await in_thread(engine.close, f"close-{name}")
-            seat.state = "absent"
-            self._fail(name, seat, too_large(name, seat.bytes, most))
-            return
-        seat.loaded(engine, now_s - start_s, now_s)
-        extra = {
-            "model": name,
-            "path": facts.path,
-            "reason": facts.reason,
-            "revision": facts.revision,
-            "computed_in": facts.computed_in,
-            "bytes": seat.bytes,
-            "tokens_per_s": finite(facts.tokens_per_s),
-            "seconds": round(now_s - start_s, 3),
-        }
-        log.info("model_loaded", extra=extra)
-        if seat.begins_to_thrash(now_s):
-            told = {"model": name, "loads": THRASH_LOADS, "period_s": THRASH_PERIOD_S, "remedy": THRASH_REMEDY}
-            log.warning("model_thrashing", extra=told)
-        self._tell(Loaded(name, facts, now_s - start_s))
+    async def _close(self, name: str, seat: Seat) -> None:
+        await self._loads.close(name, seat)
+        self._decide()
 
-    async def _insist(self, seat: Seat, attempt: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Try until it works, or has failed for good."""
-        while True:
-            failures = seat.failures
-            await attempt()
-            if seat.failures == failures:
-                return
-            if (error := seat.failure(self._clock())) is not None:
-                raise error
-            await asyncio.sleep(max(0.0, seat.cools_until_s - self._clock()))
-
-    def _fail(self, name: str, seat: Seat, error: WorkerError) -> None:
-        """Try again soon where that may help, else remember it and have those who wait answered."""
-        final = seat.failed(error, self._clock(), self._settings)
-        log.warning("model_not_loaded", extra={"model": name, "error": str(error), "tried_again": not final})
-        if final:
-            self._tell(Failed(name, error))
+    def _repoint(self, name: str, seat: Seat) -> None:
+        """What is in memory, or on its way there, goes, and leaves its place to another checkpoint."""
+        seat.stale = True
+        if seat.state == "resident":
+            self._evict(name)
+        else:
+            self._loads.renew(name, seat)
 
     def _release(self, name: str, seat: Seat) -> None:
         seat.leases -= 1
         seat.last_use_s = self._clock()
         if seat.state == "leaving" and seat.leases == 0:
-            self._begin(self._close_engine(name, seat))
-        elif self._unmet or (self._timer is None and self._settings.idle_evict_s is not None):
+            self._begin(self._close(name, seat))
+        elif self._unmet or seat.dismissed or (self._timer is None and self._settings.idle_evict_s is not None):
             self._decide()
 
     def _evict(self, name: str) -> None:
@@ -269,21 +270,7 @@ class Residents:
         seat.state = "leaving"
         seat.gone.clear()
         if seat.leases == 0:
-            self._begin(self._close_engine(name, seat))
-
-    async def _close_engine(self, name: str, seat: Seat) -> None:
-        engine, seat.engine = seat.engine, None
-        if engine is not None:
-            try:
-                await in_thread(engine.close, f"close-{name}")
-            except Exception:  # what it still holds cannot be had back, and nobody can do better than to go on
-                log.exception("model_not_closed", extra={"model": name})
-        seat.state = "absent"
-        seat.evictions += 1
-        seat.gone.set()
-        log.info("model_evicted", extra={"model": name, "bytes": seat.bytes})
-        self._tell(Evicted(name))
-        self._decide()
+            self._begin(self._close(name, seat))
 
     def _tell(self, change: Change) -> None:
         if isinstance(change, Failed):
@@ -294,3 +281,7 @@ class Residents:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _seat_for(model: Model) -> Seat:
+    return Seat(model.pinned, dismissed=not model.served and not model.pinned)

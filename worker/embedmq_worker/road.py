@@ -29,6 +29,7 @@ from embedmq_worker.progress import Progress
 from embedmq_worker.residents import Lease, Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.room import Room
+from embedmq_worker.roster import Roster
 from embedmq_worker.source import Source
 from embedmq_worker.strays import Strays
 from embedmq_worker.suspects import Suspects
@@ -45,6 +46,7 @@ BATCHES_ON_DEVICE = 2
 class Road:
     """The parts of one worker, and the five stages that connect them."""
 
+    roster: Roster
     sources: Sequence[Source]
     decoder: Decoder
     suspects: Suspects

@@ -15,7 +15,8 @@ from typing import TypeVar
 from aiokafka.errors import KafkaError
 from embedmq_schemas.names import Names
 
-from embedmq_worker.assemble import Threads, assemble, house, pools
+from embedmq_worker.assemble import Threads, assemble, pools
+from embedmq_worker.begin import start
 from embedmq_worker.catalogue import Catalogue
 from embedmq_worker.config import Config
 from embedmq_worker.errors import Unreachable
@@ -24,12 +25,12 @@ from embedmq_worker.health import Endpoint, Health
 from embedmq_worker.heap import return_large_buffers
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.offload import in_thread
-from embedmq_worker.residents import Residents
 from embedmq_worker.road import Road
+from embedmq_worker.rollout import Rollout
+from embedmq_worker.steering import Reread, Steering, on_hangup
 from embedmq_worker.trace import Noted
 from embedmq_worker.trace_export import Exporter
 from embedmq_worker.watch import Watch
-from embedmq_worker.world import World, connected
 
 BEAT_S = 1.0
 CANCEL_AGAIN_S = 1.0
@@ -45,17 +46,18 @@ def worker_name() -> str:
     return uuid.uuid4().hex[:12]
 
 
-async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
+async def serve(config: Config, worker_id: str, sharers: int = 1, reread: Reread | None = None) -> None:
     """Run one worker until SIGTERM or SIGINT; returns when all that it read is delivered, committed and left.
 
-    `sharers` workers share the device, so each takes its part of the memory.
+    `sharers` workers share the device, so each takes its part of the memory. At SIGHUP `reread` says what is configured
+    by now; without it nothing else is.
 
     Raises:
         CheckpointInvalid, CheckpointUnreachable: a pinned model cannot be loaded.
         ConfigInvalid: the HTTP address cannot be used, or what tracing needs is not installed.
         Unreachable: Kafka or Redis did not answer in time.
     """
-    stop = _stop_on_signals()
+    stop, hung_up = _stop_on_signals(), on_hangup()
     return_large_buffers()  # unless a model that is loaded wants it otherwise
     health, metrics = Health(), Metrics()
     async with contextlib.AsyncExitStack() as stack:
@@ -67,19 +69,22 @@ async def serve(config: Config, worker_id: str, sharers: int = 1) -> None:
         stack.callback(asyncio.create_task(_beat(health)).cancel)
         threads = Threads(*(stack.enter_context(pool) for pool in pools(config)))
         put = _exporting(config, worker_id, metrics, stack) if config.tracing.enabled else None
-        starting = asyncio.create_task(_start(config, stack, health, metrics, sharers))
+        starting = asyncio.create_task(start(config, worker_id, stack, health, metrics, sharers))
         await _first(starting, stop)
         if not starting.cancelled():
-            world, residents = starting.result()
-            road = assemble(config, worker_id, world, residents, metrics, threads, put)
+            world, control, orders, roster, residents = starting.result()
+            road = assemble(config, roster, worker_id, world, residents, metrics, threads, put)
+            rollout = Rollout(config, roster, residents, world.topics, road.sources, road.changed)
+            steering = Steering(config, orders, control, rollout, reread or (lambda: config), hung_up)
             endpoint.refresh_by(partial(refresh, metrics, health, road, config.worker.device))
             watch = Watch(config.worker.blocked_loop_s, metrics)
             watch.start()
             stack.callback(watch.stop)
             _spare_the_collector()
-            log.info("started", extra={"http": endpoint.address, "models": sorted(config.models)})
+            served = [name for name in roster if roster.serves(name)]
+            log.info("started", extra={"http": endpoint.address, "models": sorted(served), "order": roster.offset})
             catalogue = Catalogue(world.redis, config, Names(config.prefix), worker_id, residents, metrics)
-            await _run(config, road, health, catalogue, stop)
+            await _run(config, road, health, catalogue, steering, stop)
     log.info("stopped")
 
 
@@ -93,19 +98,6 @@ def _exporting(
     return exporter.put
 
 
-async def _start(
-    config: Config, stack: contextlib.AsyncExitStack, health: Health, metrics: Metrics, sharers: int
-) -> tuple[World, Residents]:
-    """Whatever may take long before there is work to be drained."""
-    health.waiting_for = ("Kafka and Redis",)
-    world = await stack.enter_async_context(connected(config, metrics))
-    health.waiting_for = ("pinned models",)
-    residents = await in_thread(partial(house, config, sharers), "house")  # it may import torch
-    stack.push_async_callback(residents.close)
-    await residents.load_pinned()
-    return world, residents
-
-
 async def _first(task: asyncio.Task[T], stop: asyncio.Event) -> None:
     """Wait for a task, which is cancelled when told to stop first."""
     stopping = asyncio.create_task(stop.wait())
@@ -116,24 +108,29 @@ async def _first(task: asyncio.Task[T], stop: asyncio.Event) -> None:
         await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
 
-async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue, stop: asyncio.Event) -> None:
+async def _run(
+    config: Config, road: Road, health: Health, catalogue: Catalogue, steering: Steering, stop: asyncio.Event
+) -> None:
     """Join the groups, work until told to stop, drain, leave."""
     health.waiting_for = ("Kafka's groups",)
+    started = asyncio.Event()
     joining = asyncio.create_task(_become_ready(health, road))
     publishing = asyncio.create_task(catalogue.publish(road))
-    running = asyncio.create_task(_work(road))
+    running = asyncio.create_task(_work(road, started))
+    obeying = asyncio.create_task(_obey(steering, started))
     stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({running, publishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, publishing, obeying, stopping}, return_when=asyncio.FIRST_COMPLETED)
         health.waiting_for = ("the end: stopping",)
         log.info("stopping", extra={"in_flight_items": road.room.held.items})
+        obeying.cancel()  # what is served stays as it is from now on
         for source in road.sources:
             source.stop()
         await asyncio.wait({running}, timeout=config.worker.shutdown_grace_s)
         if not running.done():
             log.warning("grace_passed", extra={"in_flight_items": road.room.held.items})
     finally:
-        tasks = (joining, publishing, stopping, running)
+        tasks = (joining, publishing, obeying, stopping, running)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -141,7 +138,7 @@ async def _run(config: Config, road: Road, health: Health, catalogue: Catalogue,
         for source in road.sources:
             await source.close()
         await catalogue.withdraw()
-    for work in (running, publishing):
+    for work in (running, publishing, obeying):
         if not work.cancelled():
             work.result()
 
@@ -169,20 +166,21 @@ async def _beat(health: Health) -> None:
         await asyncio.sleep(BEAT_S)
 
 
-async def _work(road: Road) -> None:
+async def _work(road: Road, started: asyncio.Event) -> None:
     """Join the groups and run the road to its end."""
     try:
         for source in road.sources:
             await source.start()
     except KafkaError as error:
         raise Unreachable(f"Kafka went away before the groups were joined: {type(error).__name__}: {error}") from error
+    started.set()
     try:
         await road.run()
     except BaseExceptionGroup as errors:
-        error = first_of(errors, KafkaError)
-        if error is None:
+        first = first_of(errors, KafkaError)
+        if first is None:
             raise
-        raise Unreachable(f"Kafka does not let this worker go on: {type(error).__name__}: {error}") from errors
+        raise Unreachable(f"Kafka does not let this worker go on: {type(first).__name__}: {first}") from errors
 
 
 def first_of(errors: BaseExceptionGroup, kind: type[Exception]) -> BaseException | None:
@@ -192,6 +190,12 @@ def first_of(errors: BaseExceptionGroup, kind: type[Exception]) -> BaseException
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+async def _obey(steering: Steering, started: asyncio.Event) -> None:
+    """Follow orders and SIGHUPs from when there are consumers to be told."""
+    await started.wait()
+    await steering.run()
 
 
 async def _become_ready(health: Health, road: Road) -> None:

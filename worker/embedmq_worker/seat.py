@@ -39,8 +39,14 @@ class ModelState(Struct, frozen=True, kw_only=True):
 class Seat:
     """What is remembered of one model."""
 
-    def __init__(self, pinned: bool) -> None:
+    def __init__(self, pinned: bool, dismissed: bool = False) -> None:
         self.pinned = pinned
+        self.dismissed = dismissed
+        """Nobody is to ask for it any more: it goes as soon as nothing of it is left."""
+        self.stale = False
+        """Another checkpoint is to answer: what is in memory goes, what is being loaded is not taken."""
+        self.misfit: WorkerError | None = None
+        """Why it is not pinned although it is to be."""
         self.state: State = "absent"
         self.engine: Engine | None = None
         self.facts: ModelFacts | None = None
@@ -65,6 +71,7 @@ class Seat:
             bytes=size,
             state=self.state,
             pinned=self.pinned,
+            dismissed=self.dismissed,
             leases=self.leases,
             served=self.served,
             last_use_s=self.last_use_s,
@@ -72,6 +79,15 @@ class Seat:
             load_s=LOAD_S + size / LOAD_BYTES_PER_S if self.load_s is None else self.load_s,
             cools_until_s=self.cools_until_s,
         )
+
+    def renew(self) -> None:
+        """Nothing is known of the checkpoint that is to answer from now on."""
+        self.stale, self.bytes, self.facts, self.load_s = False, None, None, None
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Whatever failed may be tried again at once."""
+        self.error, self.attempts, self.cools_until_s, self.fails_until_s = None, 0, float("-inf"), float("-inf")
 
     def failure(self, now_s: float) -> WorkerError | None:
         """Why it is not even tried now; None if it is."""
@@ -115,7 +131,7 @@ class Seat:
             loads=self.loads,
             evictions=self.evictions,
             failures=self.failures,
-            error=str(self.error or ""),
+            error=str(self.error or self.misfit or ""),
             thrashing=is_thrashing(tuple(self.loads_s), now_s),  # a copy: metrics are read in another thread
         )
 

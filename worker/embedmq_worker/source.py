@@ -51,6 +51,8 @@ class Source:
         self.released = asyncio.Event()
         self.finished = False
         self._topics = sorted(topics)
+        self._leaving: frozenset[str] = frozenset()
+        self._settled = asyncio.Event()
         self._metrics = metrics
         self._on_revoke = on_revoke
         self._stop = asyncio.Event()
@@ -83,7 +85,7 @@ class Source:
     async def start(self) -> None:
         """Join the group; raises KafkaError when it cannot."""
         await self._consumer.start()
-        self._consumer.subscribe(self._topics, listener=_Listener(self))
+        self._subscribe()
         self._watching = asyncio.create_task(self._retention.watch())
 
     async def read(self) -> AsyncGenerator[list[Read], None]:
@@ -103,6 +105,29 @@ class Source:
                     yield records
         finally:
             stopping.cancel()
+
+    async def subscribe(self, topics: Sequence[str], grace_s: float) -> None:
+        """Read these topics from now on. Of those that are given up no more is read, and what was read is answered and
+        committed first, for at most `grace_s`; the rest is read again when somebody reads them.
+        """
+        if (topics := sorted(topics)) == self._topics:
+            return
+        self._leaving = frozenset(self._topics).difference(topics)
+        self._hold_leaving()
+        try:
+            async with asyncio.timeout(grace_s):
+                while self._unfinished():
+                    self._settled.clear()
+                    await self._settled.wait()
+        except TimeoutError:
+            log.warning("topics_left_unfinished", extra={"reader": self.reader, "requests": self._unfinished()})
+        self._topics, self._leaving = topics, frozenset()
+        # aiokafka forgets the assignment at once, and says so later: whoever trusted in it until then would be wrong
+        self._partitions.revoke()
+        revoked = self._on_revoke()
+        self._subscribe()
+        self.released.set()
+        await revoked
 
     def put_back(self, progress: Progress, offset: int) -> None:
         """Have a record that was just handed out, and what follows it in its partition, handed out again later."""
@@ -130,6 +155,7 @@ class Source:
             self.wake.set()
         if self._partitions.held < held:
             self.released.set()
+        self._settled.set()
         return done
 
     async def commit_last(self) -> None:
@@ -160,10 +186,11 @@ class Source:
     async def assigned(self, partitions: set[TopicPartition]) -> None:
         """Start to track; called by aiokafka."""
         self._partitions.assign(partitions)
+        self._hold_leaving()
         self._retention.assigned()
         self._commits.assigned(partitions)
         self._metrics.count("rebalances_total", 1, self.reader)
-        for event in (self.released, self.joined, self.wake):
+        for event in (self.released, self.joined, self.wake, self._settled):
             event.set()
         log.info("assigned", extra={"reader": self.reader, "partitions": len(partitions)})
 
@@ -174,6 +201,23 @@ class Source:
         await asyncio.gather(self._on_revoke(), self._commits.revoke(offsets))
         asyncio.get_running_loop().call_later(KEPT_S, self._partitions.forget)
         log.info("revoked", extra={"reader": self.reader, "partitions": len(partitions)})
+
+    def _subscribe(self) -> None:
+        if self._topics:
+            self._consumer.subscribe(self._topics, listener=_Listener(self))
+        else:  # nothing is served here on this lane: the worker is no member, and ready all the same
+            self._consumer.unsubscribe()
+            self.joined.set()
+
+    def _hold_leaving(self) -> None:
+        for progress in self._partitions.ours.values():
+            if progress.topic in self._leaving:
+                progress.hold("leaving")
+
+    def _unfinished(self) -> int:
+        """How many records of the topics that are given up are read and not committed as complete."""
+        leaving = [progress for progress in self._partitions.ours.values() if progress.topic in self._leaving]
+        return sum(progress.open + (progress.committable() is not None) for progress in leaving)
 
     def _repeated(self, fate: Fate) -> None:
         self._metrics.count("records_repeated_total", 1, self.reader, fate)

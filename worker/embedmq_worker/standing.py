@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from embedmq_worker.rates import Rate
 from embedmq_worker.seat import ModelState
-from embedmq_worker.units import model_of
+from embedmq_worker.units import model_of, places
 
 VERSION: Final = 2
 USER_DATA_BYTES: Final = 8_192
@@ -106,9 +106,10 @@ def encode(told: Told, topics: Sequence[str]) -> bytes:
 
     What exceeds `USER_DATA_BYTES` is left out: first topics of which nothing is held, then those with least traffic.
     """
-    standing, rows = told.standing, []
-    for place, topic in enumerate(topics):
-        model = model_of(topic)
+    standing, rows, where = told.standing, [], places(tuple(topics))
+    models = {*standing.resident, *standing.arriving, *map(model_of, told.owned)}
+    for place in sorted(place for model in models for place in where.get(model, ())):
+        topic, model = topics[place], model_of(topics[place])
         row = _Row(
             place,
             sorted(told.owned.get(topic, ())),

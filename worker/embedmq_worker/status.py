@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from itertools import islice
 
 from embedmq_schemas.catalogue import LaneLag, ModelStatus, WorkerStatus
 from embedmq_schemas.names import Names
@@ -19,6 +20,8 @@ from embedmq_worker.residents import ModelState
 from embedmq_worker.road import Road
 
 IDLE = Rate()
+MOST_REFUSED = 100
+"""Models that are named whose last order is not followed."""
 
 
 class Status:
@@ -37,7 +40,7 @@ class Status:
         """As of now."""
         road, settings = self._road, self._config.worker
         stands = [stand for source in road.sources for stand in source.stands()]
-        states = road.residents.states()
+        states = {name: state for name, state in road.residents.states().items() if name in road.roster}
         held = road.room.held
         return WorkerStatus(
             id=self._worker_id,
@@ -53,11 +56,13 @@ class Status:
             in_flight_items=held.items,
             in_flight_bytes=held.bytes,
             max_in_flight_bytes=settings.max_in_flight_bytes,
+            control_offset=road.roster.offset,
+            refused=dict(islice(road.roster.refused.items(), MOST_REFUSED)),
         )
 
     def _models(self, states: Mapping[str, ModelState], stands: Sequence[Stand]) -> dict[str, ModelStatus]:
         meter = self._road.meter
-        shared = [name for name in states if self._config.models[name].shared]
+        shared = [name for name in states if self._road.roster[name].shared]
         meter.shares.decay()
         now_unix_ms = time.time() * 1000
         lag = lags(stands, self._names, shared, meter.shares, meter.tokens_per_request, now_unix_ms)
@@ -79,6 +84,8 @@ class Status:
         return ModelStatus(
             state=state.state,
             pinned=state.pinned,
+            served=self._road.roster.serves(name),
+            entry=self._road.roster.entry(name),
             bytes=state.bytes,
             wait_s=wait_s,
             path=facts.path if facts else "",
@@ -103,7 +110,7 @@ class Status:
         self, model: str, waiting: Mapping[tuple[str, Lane], int], unread: Mapping[str, int]
     ) -> dict[str, float]:
         """What clients are told to expect: tokens that wait here and in Kafka, by the rate of late."""
-        meter, shared = self._road.meter, self._config.models[model].shared
+        meter, shared = self._road.meter, self._road.roster[model].shared
         if (tokens_per_s := meter.tokens_per_s.get(model)) is None:
             return {}
         waits_s: dict[str, float] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from embedmq_schemas.away import TRANSPORT_ERRORS
@@ -16,6 +16,7 @@ from embedmq_worker.decode import fail
 from embedmq_worker.engine.seam import Fault
 from embedmq_worker.jobs import Ending, Job
 from embedmq_worker.retry import Retries
+from embedmq_worker.roster import Roster
 
 REMEMBER_S: Final = 5.0
 """How long it is believed that the catalogue knows a model. That it does not is never remembered: it may any moment."""
@@ -28,13 +29,14 @@ log = logging.getLogger(__name__)
 class Strays:
     """Parks them, unspent, while the fleet knows the model: a deploy is under way, or hosts differ.
 
-    A model that nobody knows gets one more chance, since a catalogue that was lost with its Redis is back by then.
+    One that this worker may load and does not serve is known, too: its requests wait until somebody serves it. A model
+    that nobody knows gets one more chance, since a catalogue that was lost with its Redis is back by then.
     """
 
-    def __init__(self, client: RedisClient, names: Names, models: Iterable[str], retries: Retries) -> None:
+    def __init__(self, client: RedisClient, names: Names, roster: Roster, retries: Retries) -> None:
         self._client = client
         self._names = names
-        self._served = ", ".join(sorted(models))
+        self._roster = roster
         self._retries = retries
         self._known_s: dict[str, float] = {}
 
@@ -42,7 +44,8 @@ class Strays:
         """Decide for each; asks the catalogue at most once, and takes a model for known when it cannot be asked."""
         now_s = time.monotonic()
         models = {job.envelope.model for job in jobs}
-        unsure = [model for model in models if now_s - self._known_s.get(model, float("-inf")) > REMEMBER_S]
+        ours = models.intersection(self._roster)
+        unsure = [model for model in models - ours if now_s - self._known_s.get(model, float("-inf")) > REMEMBER_S]
         known = models.difference(unsure) | await self._look(unsure)
         if len(self._known_s) > REMEMBER_MOST:
             self._known_s.clear()
@@ -62,6 +65,9 @@ class Strays:
     def _settle(self, job: Job, now_unix_ms: float, *, known: bool) -> Ending:
         model, journey = job.envelope.model, job.envelope.journey
         if known:
-            return self._retries.park(job, Fault("unknown_model", f"{model} is served by other workers"), now_unix_ms)
-        fault = Fault("unknown_model", f"no model {model!r} is served here; there are: {self._served}")
+            return self._retries.park(job, Fault("unknown_model", f"{model} is not served here just now"), now_unix_ms)
+        fault = Fault("unknown_model", f"no model {model!r} is served here; there are: {self._served()}")
         return fail(job, fault) if journey.parked else self._retries.park(job, fault, now_unix_ms)
+
+    def _served(self) -> str:
+        return ", ".join(sorted(name for name in self._roster if self._roster.serves(name)))

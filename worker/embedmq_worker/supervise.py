@@ -13,7 +13,8 @@ import random
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from msgspec import Struct
@@ -100,8 +101,10 @@ class Supervisor:
     async def run(self) -> int:
         """Returns the exit code: 0 after a signal, 2 or 3 as the first start had it, 1 when nothing helped."""
         told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
         for caught in SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(caught, _note, told, caught)
+            loop.add_signal_handler(caught, _note, told, caught)
+        loop.add_signal_handler(signal.SIGHUP, self._pass_on)
         keeping = [asyncio.create_task(self._keep(index)) for index in range(len(self._children))]
         await asyncio.wait([told, *keeping], return_when=asyncio.FIRST_COMPLETED)
         number = told.result() if told.done() else int(signal.SIGTERM)
@@ -118,7 +121,8 @@ class Supervisor:
         child, first = self._children[index], True
         while True:
             start_s = clock()
-            process = await asyncio.create_subprocess_exec(*child.command, env=child.environ, process_group=0)
+            with _held_back(signal.SIGHUP):  # it would end a child that is not ready for it
+                process = await asyncio.create_subprocess_exec(*child.command, env=child.environ, process_group=0)
             self._running[index] = process
             log.info("worker_started", extra={"pid": process.pid, "http": child.http})
             code = await process.wait()
@@ -133,6 +137,12 @@ class Supervisor:
             delay_s = self._restarts.delay_s(self._failures[index], random.random())
             log.warning("worker_died", extra={"pid": process.pid, "code": code, "restart_in_s": round(delay_s, 3)})
             await asyncio.sleep(delay_s)
+
+    def _pass_on(self) -> None:
+        """Have every child read its configuration again."""
+        for process in self._running.values():
+            if process.returncode is None:
+                process.send_signal(signal.SIGHUP)
 
     async def _end(self, number: int) -> bool:
         """Tell all that run, wait, kill who is late; whether nobody was."""
@@ -150,6 +160,16 @@ class Supervisor:
         if late:
             await asyncio.wait(late)
         return not late
+
+
+@contextmanager
+def _held_back(number: int) -> Iterator[None]:
+    """A child that is started inside gets the signal only when it asks for it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
 
 def _note(told: asyncio.Future[int], number: int) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import NoBrokersAvailable, for_code
 from embedmq_schemas.names import Names
-from embedmq_schemas.requests import LANES
-from embedmq_schemas.topics import Topic, dead_settings, request_settings
+from embedmq_schemas.requests import LANES, Lane
+from embedmq_schemas.topics import Topic, control_settings, dead_settings, request_settings
 
-from embedmq_worker.config import Config, Kafka
+from embedmq_worker.config import Config, Kafka, Model
 from embedmq_worker.login import connection_options
 
 NO_TOPIC = frozenset({3, 17, 29})
@@ -25,11 +25,13 @@ EXISTS = 36
 log = logging.getLogger(__name__)
 
 
-def request_topics(config: Config, names: Names) -> dict[str, list[str]]:
-    """The topics that this worker reads, by lane."""
-    found: dict[str, list[str]] = {lane: [] for lane in LANES}
+def request_topics(models: Mapping[str, Model], names: Names) -> dict[Lane, list[str]]:
+    """The topics of the models that are served, by lane."""
+    found: dict[Lane, list[str]] = {lane: [] for lane in LANES}
     for lane in LANES:
-        for name, model in config.models.items():
+        for name, model in models.items():
+            if not model.served:
+                continue
             topic = names.shared(lane) if model.shared else names.requests(name, lane)
             if topic not in found[lane]:
                 found[lane].append(topic)
@@ -42,15 +44,21 @@ def retry_topics(config: Config, names: Names) -> list[str]:
 
 
 def wanted(config: Config, names: Names) -> list[Topic]:
-    """All topics that must exist before the worker subscribes."""
-    kafka, limits = config.kafka, config.limits
-    requests = [topic for topics in request_topics(config, names).values() for topic in topics]
-    for_requests, for_dead = request_settings(kafka.retention_ms, limits), dead_settings(kafka.retention_ms, limits)
+    """The topics that must exist whatever is served."""
+    kafka = config.kafka
+    for_dead = dead_settings(kafka.retention_ms, config.limits)
     return [
-        *(Topic(name, kafka.partitions, for_requests) for name in requests),
         *(Topic(name, kafka.retry_partitions, for_dead) for name in retry_topics(config, names)),
         Topic(names.dead, 1, for_dead),
+        Topic(names.control, 1, control_settings()),
     ]
+
+
+def wanted_requests(config: Config, models: Mapping[str, Model], names: Names) -> list[Topic]:
+    """The topics that must exist before they are read."""
+    settings = request_settings(config.kafka.retention_ms, config.limits)
+    topics = [topic for topics in request_topics(models, names).values() for topic in topics]
+    return [Topic(name, config.kafka.partitions, settings) for name in topics]
 
 
 class Topics:
@@ -139,9 +147,9 @@ def count_partitions(found: Mapping[str, Any]) -> int:
     return len(partitions)
 
 
-async def ensure(topics: Topics, config: Config, names: Names) -> list[str]:
-    """Create the worker's topics; returns what could not be created, with the reason. Raises KafkaError."""
-    refused = await topics.create(wanted(config, names))
+async def ensure(topics: Topics, wanted: Sequence[Topic]) -> list[str]:
+    """Create what is missing; returns what could not be created, with the reason. Raises KafkaError."""
+    refused = await topics.create(wanted)
     for refusal in refused:
         log.warning("topic_not_created", extra={"reason": refusal})
     return refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from embedmq_schemas.names import RESERVED_SLUGS
@@ -30,6 +31,15 @@ def model_of(topic: str) -> str:
     """The second part of a topic's name; the whole of one that is not called as ours are."""
     parts = topic.split(".")
     return parts[1] if len(parts) == NAME_PARTS else topic
+
+
+@lru_cache(maxsize=4)
+def places(topics: tuple[str, ...]) -> Mapping[str, list[int]]:
+    """Where the topics of each model stand among some topics. Asked at each join, about the same ones."""
+    found: dict[str, list[int]] = {}
+    for place, topic in enumerate(topics):
+        found.setdefault(model_of(topic), []).append(place)
+    return found
 
 
 def divide(partitions: Mapping[str, Sequence[int]]) -> list[Unit]:

@@ -21,7 +21,7 @@ from embedmq_worker.login import why_not
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.redis_sink import connect, wait_reachable
 from embedmq_worker.topic_sink import TopicSink
-from embedmq_worker.topics import Topics, ensure
+from embedmq_worker.topics import Topics, ensure, wanted, wanted_requests
 
 LOOK_TIMEOUT_S: Final = 0.5
 """How long the device waits for what Redis may know of a batch."""
@@ -76,13 +76,14 @@ async def _reach_redis(settings: Redis, redis: RedisClient) -> None:
 async def _reach_kafka(config: Config, topics: Topics, replies: TopicSink, access: Access) -> None:
     """Raises Unreachable at once for what will not pass by itself, else after `start_timeout_s`."""
     where = f"Kafka at {','.join(config.kafka.bootstrap)}"
-    loop = asyncio.get_running_loop()
+    names, loop = Names(config.prefix), asyncio.get_running_loop()
+    topics_of_ours = [*wanted(config, names), *wanted_requests(config, config.models, names)]
     end_s = loop.time() + config.kafka.start_timeout_s
     while True:
         try:
             async with asyncio.timeout_at(end_s):
                 await topics.start()
-                refused = await ensure(topics, config, Names(config.prefix))
+                refused = await ensure(topics, topics_of_ours)
                 if missing := await access.missing():
                     raise Unreachable(f"{where}: this user lacks {', '.join(map(str, missing))}: {GRANT}")
                 if refused:

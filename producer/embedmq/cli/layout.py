@@ -13,6 +13,7 @@ from embedmq_schemas.topics import (
     RETRY_PARTITIONS,
     SLACK_BYTES,
     Topic,
+    control_settings,
     dead_settings,
     request_settings,
 )
@@ -30,13 +31,14 @@ def request_topics(names: Names, models: Sequence[str], *, shared: bool) -> list
 
 
 def wanted(names: Names, requests: Sequence[str], partitions: int, retention_days: float) -> list[Topic]:
-    """Request topics, the retry topics and the dead-letter topic."""
+    """Request topics, the retry topics, the dead-letter topic and the control topic."""
     retention_ms, limits = int(retention_days * DAY_MS), Limits()
     plain, wide = request_settings(retention_ms, limits), dead_settings(retention_ms, limits)
     return [
         *(Topic(topic, partitions, plain) for topic in requests),
         *(Topic(names.retry(delay_s), RETRY_PARTITIONS, wide) for delay_s in RETRY_DELAYS_S),
         Topic(names.dead, 1, wide),
+        Topic(names.control, 1, control_settings()),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What does `embedmq models` do?"""
+"""What does `embedmq models` do, with nothing after it?"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from embedmq.cli.connecting import with_client
+from embedmq.cli.models_orders import ORDERS
 from embedmq.cli.options import invocation_of
 from embedmq.cli.output import json_line, table
 
@@ -18,16 +19,24 @@ if TYPE_CHECKING:
     from embedmq.fleet import ServedModel
 
 
-@click.command()
+@click.group(invoke_without_command=True, commands=ORDERS)
 @click.pass_context
 def models(context: click.Context) -> None:
     r"""List what the fleet serves, and each model's state on each worker: size, path, last use, loads, evictions.
+
+    With a command, change it: workers follow within a moment, and none is restarted.
 
     \b
     Example:
       embedmq models
       embedmq models --json | jq .workers
+      embedmq models load minilm
     """
+    if context.invoked_subcommand is None:
+        _list(context)
+
+
+def _list(context: click.Context) -> None:
     invocation = invocation_of(context)
 
     async def work(client: Client) -> None:
@@ -63,9 +72,20 @@ def _write_workers(found: Sequence[ServedModel]) -> None:
 
 def _place(name: str, worker: str, status: ModelStatus) -> list[object]:
     idle = "-" if status.idle_s is None else f"{status.idle_s:.0f} s"
-    state = status.state + (" (pinned)" if status.pinned else "")
+    state = _state(status)
     counts = [status.loads, status.evictions, status.failures]
     return [name, worker, state, f"{status.bytes / 1e6:.0f}", status.path, status.computed_in, idle, *counts]
+
+
+def _state(status: ModelStatus) -> str:
+    """With whatever is not as usual."""
+    notes = [
+        "pinned" if status.pinned else "",
+        "" if status.served else "not served",
+        f"from {status.entry}" if status.entry else "",
+    ]
+    said = ", ".join(note for note in notes if note)
+    return f"{status.state} ({said})" if said else status.state
 
 
 def _facts(model: ServedModel) -> dict[str, object]:
@@ -83,7 +103,7 @@ def _facts(model: ServedModel) -> dict[str, object]:
 
 def _row(model: ServedModel) -> list[object]:
     entry = model.entry
-    states = [status.state + (" (pinned)" if status.pinned else "") for status in model.workers.values()]
+    states = [_state(status) for status in model.workers.values()]
     outputs = [*entry.outputs, *(["scores"] if entry.scores else [])]
     shown = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states))) or "none"
     topic = "shared" if entry.shared else "own"

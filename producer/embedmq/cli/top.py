@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embedmq_schemas.connection import RedisConnection
 
     from embedmq.settings import Setup
+    from embedmq.top.app import Top
     from embedmq.top.view import View
 
 EXTRA = "top needs textual, which is not installed: pip install 'embedmq[top]', or pass --once"
@@ -56,18 +57,23 @@ def top(context: click.Context, interval_s: float, once: bool) -> None:
         return
     if invocation.json:
         raise click.UsageError("--json goes with --once: the live view is for people")
+    try:
+        from embedmq.top.app import Top
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"textual", "rich"}:
+            raise
+        raise click.UsageError(EXTRA) from None
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("the live view needs a terminal: pass --once")
-    if asyncio.run(_watch(setup, setup.redis, interval_s)) == INTERRUPTED:
+    if asyncio.run(_watch(Top, setup, setup.redis, interval_s)) == INTERRUPTED:
         raise KeyboardInterrupt
 
 
 def _print(view: View) -> None:
     from embedmq.top.lines import page
 
-    for line in page(
-        view, shutil.get_terminal_size((PIPED_COLUMNS, 0)).columns if sys.stdout.isatty() else PIPED_COLUMNS
-    ):
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_COLUMNS
+    for line in page(view, room):
         click.echo(line)
 
 
@@ -79,17 +85,11 @@ async def _read(setup: Setup, redis: RedisConnection) -> View:
         return await found.read()
 
 
-async def _watch(setup: Setup, redis: RedisConnection, interval_s: float) -> int:
+async def _watch(top: type[Top], setup: Setup, redis: RedisConnection, interval_s: float) -> int:
     """Show it until somebody has seen enough; returns how it ended."""
-    try:
-        from embedmq.top.app import Top
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {"textual", "rich"}:
-            raise
-        raise click.UsageError(EXTRA) from None
     from embedmq.top.live import live
 
     async with live(setup, redis, interval_s) as found:
-        app = Top(found, interval_s)
+        app = top(found, interval_s)
         await app.run_async()
         return app.return_code or 0

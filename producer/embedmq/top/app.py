@@ -36,9 +36,10 @@ class Top(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #title { height: 1; background: $primary; color: $text; text-style: bold; }
-    #sums, #message { height: 1; }
+    #sums { height: 1; }
+    #message { height: auto; min-height: 1; max-height: 3; }
     #models { height: 1fr; min-height: 4; }
-    #detail { height: 2; background: $surface; }
+    #detail { height: 3; background: $surface; }
     #workers { height: auto; max-height: 34%; min-height: 3; }
     Grid { scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
     #filter { height: 1; border: none; padding: 0; display: none; }
@@ -221,7 +222,7 @@ class Top(App[None]):
 
     def _say_detail(self) -> None:
         row = self._selected()
-        lines = detail(row) if row is not None else ("no model matches" if self._words else "no models", "")
+        lines = detail(row) if row is not None else ("no model matches" if self._words else "no models",)
         self.query_one("#detail", Static).update("\n".join(clip(line, self.size.width) for line in lines))
 
     def _end_filter(self) -> None:
@@ -231,7 +232,7 @@ class Top(App[None]):
         self._say(f"models whose names contain {self._words!r}: Escape shows all" if self._words else "")
 
     def _say(self, text: str, style: str = "") -> None:
-        self.query_one("#message", Static).update(Text(clip(text, self.size.width), style))
+        self.query_one("#message", Static).update(Text(clip(text, 3 * self.size.width - 3), style))
 
 
 def _columns(table: str) -> Sequence[Column[ModelRow]] | Sequence[Column[WorkerRow]]:

@@ -18,6 +18,8 @@ Row = TypeVar("Row", ModelRow, WorkerRow)
 
 WIDE: Final = 120
 """From this width on all columns are shown, and states in words."""
+MOST_GROWN: Final = 63
+"""As wide as the longest name of a model a column grows."""
 BRIEF: Final = {"resident": "res", "loading": "load", "failing": "fail", "absent": "abs", "unserved": "off"}
 WORST_FIRST: Final = ("failing", "loading", "resident", "absent", "unserved")
 
@@ -114,7 +116,7 @@ WORKERS: Final[Sequence[Column[WorkerRow]]] = (
     Column(key="memory", head="MEMORY", width=9, cell=memory, sorts=lambda row: row.memory_bytes),
     Column(key="in_flight", head="ITEMS", width=5, cell=lambda row, _: count(row.in_flight_items),
            sorts=lambda row: row.in_flight_items),
-    Column(key="partitions", head="PARTS", width=8, cell=partitions, sorts=lambda row: sum(row.partitions.values())),
+    Column(key="partitions", head="PARTS", width=10, cell=partitions, sorts=lambda row: sum(row.partitions.values())),
     Column(key="models", head="MODELS", width=6, cell=lambda row, _: f"{count(row.resident)}/{count(row.models)}",
            sorts=lambda row: row.resident),
     _text("version", "VERSION", 7, lambda row: row.version),
@@ -134,8 +136,10 @@ def widths(columns: Sequence[Column[Row]], room: int) -> dict[str, int]:
         more = left // 2
         shown["state"] += more
         left -= more
-    return {key: width + left * any(column.key == key and column.grows for column in columns)
-            for key, width in shown.items()}  # fmt: skip
+    for column in columns:
+        if column.grows:
+            shown[column.key] = min(shown[column.key] + left, max(MOST_GROWN, column.width))
+    return shown
 
 
 def cells(row: Row, columns: Sequence[Column[Row]], shown: dict[str, int], full: bool) -> list[str]:

@@ -31,20 +31,24 @@ def sums(fleet: FleetRow) -> str:
         [
             f"{count(fleet.items_per_s)} texts/s",
             f"{count(fleet.tokens_per_s)} tokens/s",
-            f"lag {count(lag.tokens)} tokens in {count(lag.records)} requests, {age(lag.oldest_s)} old",
+            f"lag {count(lag.tokens)} tokens ({count(lag.records)} requests), {age(lag.oldest_s)}",
             f"{count(fleet.failed_per_s)} failed/s",
         ]
     )
 
 
-def detail(row: ModelRow) -> tuple[str, str]:
-    """All of one model: what waits and what fails, then how it is and why."""
+def detail(row: ModelRow) -> tuple[str, str, str]:
+    """All of one model: how it is, what waits for it, and what is wrong with it."""
     waits = [
-        f"{lane}: {count(lag.records)} requests, {count(lag.tokens)} tokens, {age(lag.oldest_s)}"
+        f"{lane}: {count(lag.tokens)} tokens ({count(lag.records)} requests), {age(lag.oldest_s)}"
         for lane, lag in row.lag.items()
     ]
     wrong = [f"{worker} refused: {why}" for worker, why in row.refused.items()] + row.errors
-    return SEPARATOR.join([row.model, *waits]), SEPARATOR.join([state(row, True) or "no worker has it", *wrong])
+    return (
+        SEPARATOR.join([row.model, state(row, True) or "no worker has it"]),
+        SEPARATOR.join(waits),
+        SEPARATOR.join(wrong),
+    )
 
 
 def page(view: View, room: int) -> Iterator[str]:

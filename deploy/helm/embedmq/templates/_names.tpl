@@ -60,24 +60,24 @@ app.kubernetes.io/component: {{ include "embedmq.poolname" . }}
 {{- mergeOverwrite (deepCopy $values.config) $pool.config $ours | toJson -}}
 {{- end }}
 
-{{/* A JSON scalar or array is TOML as it stands. Tables within tables are only the models'. Null: left out. */}}
 {{- define "embedmq.toml" -}}
-{{- $settings := include "embedmq.settings" . | fromJson -}}
-{{- range $key, $value := $settings }}{{ if not (kindIs "map" $value) }}{{ if not (kindIs "invalid" $value) }}{{ $key }} = {{ toJson $value }}
-{{ end }}{{ end }}{{ end -}}
-{{- range $section, $table := omit $settings "models" }}{{ if kindIs "map" $table }}
-[{{ $section }}]
-{{ include "embedmq.table" $table }}
-{{- end }}{{ end }}
-{{- range $name, $table := $settings.models }}
-[models.{{ $name }}]
-{{ include "embedmq.table" $table }}
-{{- end }}
+{{- include "embedmq.table" (dict "path" "" "table" (include "embedmq.settings" . | fromJson)) | trim }}
 {{- end }}
 
+{{/* A table, then those within it. A scalar or an array of JSON is TOML as it stands; null: left out. */}}
 {{- define "embedmq.table" -}}
-{{- range $key, $value := . }}{{ if not (kindIs "invalid" $value) }}{{ $key }} = {{ toJson $value }}
+{{- with .path }}
+[{{ . }}]
+{{ end -}}
+{{- range $key, $value := .table }}{{ if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}{{ include "embedmq.key" $key }} = {{ toJson $value }}
 {{ end }}{{ end -}}
+{{- range $key, $value := .table }}{{ if kindIs "map" $value -}}
+{{- include "embedmq.table" (dict "path" (trimPrefix "." (printf "%s.%s" $.path (include "embedmq.key" $key))) "table" $value) }}
+{{- end }}{{ end -}}
+{{- end }}
+
+{{- define "embedmq.key" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
 {{- end }}
 
 {{/* A delay as topics are called by it: 10s, 5m, 2h. */}}

@@ -1,0 +1,100 @@
+"""Who says what a worker serves? Its configuration, as often as it is read, and over that the orders of its fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+
+from msgspec import structs
+
+from embedmq_worker.config import Config
+from embedmq_worker.control import Control
+from embedmq_worker.engine.checkpoint import expect
+from embedmq_worker.errors import WorkerError
+from embedmq_worker.offload import in_thread
+from embedmq_worker.orders import Orders, heed
+from embedmq_worker.rollout import Rollout
+from embedmq_worker.served import overlay
+
+Reread = Callable[[], Config]
+"""Reads the file and the environment again; raises ConfigInvalid."""
+
+log = logging.getLogger(__name__)
+
+
+class Steering:
+    """Takes in orders and SIGHUPs, one at a time, and has each followed before the next."""
+
+    def __init__(
+        self, config: Config, orders: Orders, control: Control, rollout: Rollout, reread: Reread, hung_up: asyncio.Event
+    ) -> None:
+        """`config` and `orders` are what is served now; `hung_up` is set at each SIGHUP."""
+        self._config = config
+        self._orders = orders
+        self._control = control
+        self._rollout = rollout
+        self._reread = reread
+        self._hung_up = hung_up
+        self._one = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as steering:
+            steering.create_task(self._obey())
+            steering.create_task(self._reload())
+
+    async def _obey(self) -> None:
+        while True:
+            record = await self._control.next()
+            async with self._one:
+                self._orders = heed(self._orders, record)
+                await self._follow()
+
+    async def _reload(self) -> None:
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            async with self._one:
+                try:
+                    found = await in_thread(self._read, "reload")
+                except WorkerError as error:
+                    log.warning("config_not_reloaded", extra={"error": str(error)})
+                    continue
+                if keys := unlike(self._config, found):
+                    log.warning("config_needs_restart", extra={"keys": keys})
+                self._config = structs.replace(self._config, models=found.models)
+                log.info("config_reloaded", extra={"models": sorted(found.models)})
+                await self._follow()
+
+    async def _follow(self) -> None:
+        await self._rollout.apply(overlay(self._config.models, self._orders), self._orders.offset)
+
+    def _read(self) -> Config:
+        """Read it, and look whether its checkpoints can be there at all, as at a start."""
+        found = self._reread()
+        for model in found.models.values():
+            expect(model)
+        return found
+
+
+def on_hangup() -> asyncio.Event:
+    """An event that SIGHUP sets, where there is such a signal; one that came while the process started counts."""
+    hung_up = asyncio.Event()
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    return hung_up
+
+
+def unlike(before: Config, after: Config) -> list[str]:
+    """Settings other than the models that differ, as the file calls them."""
+    keys: list[str] = []
+    for section in Config.__struct_fields__:
+        old, new = getattr(before, section), getattr(after, section)
+        if section == "models" or old == new:
+            continue
+        fields: tuple[str, ...] = getattr(old, "__struct_fields__", ())
+        keys += [f"{section}.{key}" for key in fields if getattr(old, key) != getattr(new, key)] or [section]
+    return keys
