@@ -110,3 +110,12 @@ def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
                 await asyncio.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+def one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A synchronous source is asked for all that there is room for at once, however long that takes here: else what
+    had come after a few milliseconds would go out in a record of its own.
+    """
+    for module in ("source", "feeding"):
+        monkeypatch.setattr(f"embedmq.{module}.SLICE_S", 60.0)

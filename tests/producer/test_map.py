@@ -87,6 +87,7 @@ async def each(items: Any) -> AsyncIterator[Any]:
         yield item
 
 
+@pytest.mark.usefixtures("one_slice")
 async def test_every_item_comes_out_once_and_in_order(either: Any, worker: StandIn) -> None:
     """From lists, iterators and async generators, also where answers come in another order. Records are well filled,
     and go to the bulk lane without a time limit.
@@ -105,6 +106,7 @@ async def test_every_item_comes_out_once_and_in_order(either: Any, worker: Stand
     assert not any("deadline_unix_ms" in request for request in worker.requests)
 
 
+@pytest.mark.usefixtures("one_slice")
 async def test_without_order_what_is_answered_comes_out(either: Any, worker: StandIn) -> None:
     """The first record is held back: what is behind it does not wait. Ids of items travel with them, to the worker
     and back; items with and without may be mixed.

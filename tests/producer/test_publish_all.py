@@ -23,6 +23,7 @@ async def each(items: Any) -> AsyncIterator[Any]:
         yield item
 
 
+@pytest.mark.usefixtures("one_slice")
 async def test_all_items_are_published_once_in_order_and_their_requests_numbered(either: Any, worker: StandIn) -> None:
     """Items of any iterable, in requests on the bulk lane whose ids follow from the one that is returned; where the
     answers go and what else was asked is in each.
@@ -44,6 +45,7 @@ async def test_all_items_are_published_once_in_order_and_their_requests_numbered
             assert published.records == 8  # of 64 items
 
 
+@pytest.mark.usefixtures("one_slice")
 async def test_kept_results_are_fetched_by_ids_that_need_no_memory(either: Any, mq: embedmq.Client) -> None:
     """`ids` is made as it is read; item ids come back with the vectors, in the order of the items."""
     pairs = [(f"doc-{n}", text) for n, text in enumerate(TEXTS)]
