@@ -58,7 +58,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "model": Field("string", "The model's configured name."),
     "models": Field("strings", "Names of all models that are configured."),
     "offset": Field("integer", "Where the record lies in its partition."),
-    "order": Field("integer", "Orders before this offset of the control topic are followed."),
+    "order": Field("integer", "Offset of the last order that is followed, on the control topic; -1 before the first."),
     "partition": Field("integer", "A partition of the topic."),
     "partitions": Field("integer", "How many partitions."),
     "path": Field("string", "The way through the engine, as `packed`."),

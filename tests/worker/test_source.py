@@ -398,9 +398,11 @@ def own_stack() -> Iterator[Stack]:
         yield stack
 
 
-async def test_a_revoke_does_not_wait_for_a_kafka_that_says_nothing(own_stack: Stack, make_source: MakeSource) -> None:
-    """The whole group waits for it: it returns long before a request to Kafka would be given up. What could not be
-    committed is read again by whoever is next."""
+async def test_a_revoke_returns_within_two_seconds_though_kafka_says_nothing(
+    own_stack: Stack, make_source: MakeSource
+) -> None:
+    """The whole group waits for it. What could not be committed is read again by whoever is next. Those seconds count
+    in which this process has its turn."""
     (broker,) = own_stack.brokers
     async with World(own_stack.kafka, own_stack.redis) as world:
         topic = await world.create(new_id())
@@ -415,9 +417,13 @@ async def test_a_revoke_does_not_wait_for_a_kafka_that_says_nothing(own_stack: S
         assert broker.process is not None
         broker.process.signal(signal.SIGSTOP)
         try:
-            started_s = time.monotonic()
-            await source.revoked({TopicPartition(topic, 0)})
-            assert time.monotonic() - started_s < 10
+            revoking = asyncio.create_task(source.revoked({TopicPartition(topic, 0)}))
+            tenths = 0
+            while not revoking.done():
+                await asyncio.wait({revoking}, timeout=0.1)
+                tenths += 1
+            await revoking
+            assert tenths < 20
             assert progress.revoked
         finally:
             broker.process.signal(signal.SIGCONT)
