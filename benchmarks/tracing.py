@@ -29,6 +29,7 @@ IN_FLIGHT = 256
 WARM_UP = 2_000
 REQUESTS = 8_000
 ROUNDS = 7
+UNBOUNDED = "[tracing]\nenabled = true\nmax_per_s = 1_000_000\nmax_waiting = 100_000\n"
 MODEL = '[models.null]\ncheckpoint = "null:384"\npinned = true\n'
 
 
@@ -36,7 +37,7 @@ def compare(rounds: int) -> None:
     """Print milliseconds of processor time per 1,000 requests, client and worker, and requests a second: medians."""
     with Stack() as stack, _sink() as url, tempfile.TemporaryDirectory() as folder:
         untraced = _worker(stack, Path(folder), "off", "")
-        traced = _worker(stack, Path(folder), "on", f'[tracing]\nenabled = true\nendpoint = "{url}"\n')
+        traced = _worker(stack, Path(folder), "on", f'{UNBOUNDED}endpoint = "{url}"\n')
         sides = {"off": (untraced, "off"), "worker on, no traces": (traced, "off")}
         sides |= {"1 % sampled": (traced, "0.01"), "100 % sampled": (traced, "1")}
         found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in sides}

@@ -88,7 +88,7 @@ async def _check_topic(consumer: AIOKafkaConsumer, topic: str) -> None:
             if topic in found:
                 return
         await asyncio.sleep(LOOK_AGAIN_S)
-    raise InvalidRequest(f"topic: {topic} is not there, or we may not see it: topics are not created from here")
+    raise InvalidRequest(f"topic: {topic} is not there, or we may not Read it: topics are not created from here")
 
 
 def _tasks(consumer: AIOKafkaConsumer) -> list[asyncio.Task[None]]:

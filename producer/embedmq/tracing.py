@@ -37,7 +37,7 @@ class Sending:
     def headers(self) -> Headers:
         """What its record carries."""
         context = self.span.get_span_context()
-        state = context.trace_state.to_header()
+        state = context.trace_state.to_header() if context.trace_state else ""
         return write(TraceContext(context.trace_id, context.span_id, int(context.trace_flags), state))
 
     def lead(self, others: Sequence[Sending]) -> Sending:

@@ -68,7 +68,7 @@ async def probe(
         if connected and mechanism == "OAUTHBEARER":
             return Refusal("the login is refused", "check the token, and that it has not expired", True)
         return explain(error, tls=tls) or Refusal(
-            str(error) or "no answer", "check the address, and that it runs", False
+            str(error) or "no answer", "check address and user, and that it runs", False
         )
     return None
 

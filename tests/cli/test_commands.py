@@ -227,7 +227,7 @@ def test_topics_are_created_once_and_shown_with_what_waits(embedmq: Run, prefix:
     again = embedmq("topics", "create", "bge", "--shared", "--json").lines
 
     names = {f"{prefix}.{name}.{lane}" for name in ("bge", "shared") for lane in ("interactive", "bulk")}
-    others = {f"{prefix}.{name}" for name in ("retry.10s", "retry.5m", "dead")}
+    others = {f"{prefix}.{name}" for name in ("retry.10s", "retry.5m", "dead", "control")}
     assert {line["topic"] for line in first} == names | others
     assert {line["outcome"] for line in first} == {"created"}
     assert {line["outcome"] for line in again} == {"there"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml  # type: ignore[import-untyped]  # its stubs would be a dependency for two functions
+import yaml
 
 from docs.pages.source import ROOT
 

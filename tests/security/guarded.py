@@ -23,7 +23,7 @@ from tests.security.certificates import Authorities, Papers
 from tests.security.rights import Rights
 from tests.security.tls_redis import find_tls_redis
 
-USERS: Final = ("worker", "producer", "waiter", "reader", "operator")
+USERS: Final = ("worker", "producer", "reader", "operator")
 """Each of them is a user of PLAIN and of both SCRAMs, and can be one by a certificate or a token."""
 LISTENERS: Final = {"SASL": "SASL_SSL", "MUTUAL": "SSL", "OUTDATED": "SASL_SSL", "LIMITED": "SASL_SSL"}
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")

@@ -39,7 +39,8 @@ def shell(stack: Stack, tmp_path: Path, prefix: str, capsys: pytest.CaptureFixtu
     def command(*arguments: str) -> Done:
         capsys.readouterr()
         code = run(["--kafka", stack.kafka, "--redis", stack.redis, "--prefix", prefix, *arguments])
-        return Done(code, *capsys.readouterr())
+        printed = capsys.readouterr()
+        return Done(code, printed.out, printed.err)
 
     yield command
     worker.stop(kill=True)

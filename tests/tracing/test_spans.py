@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from embedmq_schemas.trace_context import TraceContext
-from embedmq_worker.trace import MAX_LINKS, Computed, Ended, Loading, Place, Span, Trace, begin, child
+from embedmq_schemas.names import Names
+from embedmq_schemas.trace_context import TraceContext, write
+from embedmq_worker.config import Tracing as Settings
+from embedmq_worker.jobs import Outcome
+from embedmq_worker.metrics import Metrics
+from embedmq_worker.trace import MAX_LINKS, Allowance, Computed, Ended, Loading, Noted, Place, Span, Trace, begin, child
+from embedmq_worker.tracing import Tracing
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.worker.jobs import make_embedded, make_job, make_record
 
 UNIX_NS = 1_700_000_000_000_000_000
 CALLER = TraceContext(0xA, 0xB)
@@ -83,6 +90,23 @@ def test_the_callers_flag_decides_and_only_what_has_none_is_drawn_by_its_id() ->
     (trace, *_) = (trace for trace in drawn.values() if trace is not None)
     trace.ended = ENDED
     assert by_word(trace.spans())["process"].parent is None
+
+
+def test_whatever_callers_sample_so_many_requests_are_traced_a_second_and_the_others_are_counted() -> None:
+    """Each is traced whole or not at all, and what a trace costs is bounded by a setting."""
+    metrics, put = Metrics(), list[Noted]()
+    tracing = Tracing(put.append, Names("t"), {}, Settings(max_per_s=5), metrics)
+    jobs = [make_job(str(number)) for number in range(40)]
+    for job in jobs:
+        job.record = make_record(headers=write(CALLER))
+        tracing.begin(job, "interactive")
+    found = [job for job in jobs if job.trace is not None]
+    assert len(found) >= 5
+    assert metrics.registry.get_sample_value("embedmq_requests_untraced_total") == len(jobs) - len(found)
+    tracing.delivered([Outcome(job, make_embedded(job.envelope.id)) for job in jobs], 0.1)
+    assert put == [job.trace for job in found]
+    allowance = Allowance(5)
+    assert [sum(allowance.take(second + share / 40) for share in range(40)) for second in range(3)] == [5, 5, 5]
 
 
 def test_links_are_bounded_and_say_how_many_there_are() -> None:

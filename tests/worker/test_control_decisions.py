@@ -149,8 +149,8 @@ def test_what_is_no_order_leaves_the_last_one_in_force_and_is_told() -> None:
         assert "\n" not in orders.broken["a"]
         assert len(orders.broken["a"]) < 200
         assert after([Said(9, b"a", encode_order(Order()))], orders).broken == {}
-    for key in (None, b"\xff", b"no name", b"control", b"x" * 9_000):
-        orders = after([good, Said(1, key, b"{}")])
+    for nobody in (None, b"\xff", b"no name", b"control", b"x" * 9_000):
+        orders = after([good, Said(1, nobody, b"{}")])
         assert list(orders.last) == ["a"]
         (shown_key,) = orders.broken
         assert len(shown_key) < 300

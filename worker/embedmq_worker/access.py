@@ -81,9 +81,9 @@ class Access:
             except GroupAuthorizationFailedError:
                 allowed["group", group] = 0
             except CoordinatorNotAvailableError:
-                continue  # on a new cluster, until somebody has asked for one
+                continue  # on a new cluster, for a moment
             else:
-                allowed |= {("group", found[1]): 0 if found[0] in DENIED else found[6] for found in answer.groups}
+                allowed |= {("group", of[1]): 0 if of[0] in DENIED else of[6] for of in answer.groups if _told(of)}
         return lacking(self._wanted, allowed)
 
     async def watch(self) -> None:
@@ -103,12 +103,12 @@ class Access:
                     log.warning("rights_back")
 
 
-def _told(topic: Sequence[Any]) -> bool:
-    """Whether Kafka says of a topic what is allowed, or that nothing is."""
-    return topic[0] == 0 or topic[0] in DENIED
+def _told(answer: Sequence[Any]) -> bool:
+    """Whether Kafka says of a topic or group what is allowed, or that nothing is; a coordinator may not know yet."""
+    return answer[0] == 0 or answer[0] in DENIED
 
 
-class _Topics(Response):
+class _Topics(Response):  # type: ignore[misc]  # aiokafka ships no types
     """https://kafka.apache.org/protocol.html#The_Messages_Metadata, version 8, the first that tells what is allowed."""
 
     API_KEY = 3
@@ -143,7 +143,7 @@ class _Topics(Response):
     )
 
 
-class _TopicsAsked(RequestStruct):
+class _TopicsAsked(RequestStruct):  # type: ignore[misc]  # aiokafka ships no types
     API_KEY = 3
     API_VERSION = 8
     RESPONSE_TYPE = _Topics
@@ -152,7 +152,7 @@ class _TopicsAsked(RequestStruct):
     )
 
 
-class _AskTopics(Request[_TopicsAsked]):
+class _AskTopics(Request[_TopicsAsked]):  # type: ignore[misc]  # aiokafka ships no types
     API_KEY = 3
 
     def __init__(self, topics: list[str]) -> None:
@@ -162,7 +162,7 @@ class _AskTopics(Request[_TopicsAsked]):
         return request_struct_class(self._topics, False, False, True)
 
 
-class _GroupsAsked(RequestStruct):
+class _GroupsAsked(RequestStruct):  # type: ignore[misc]  # aiokafka ships no types
     """aiokafka has this version, too, but forgets what is allowed."""
 
     API_KEY = 15
@@ -171,7 +171,7 @@ class _GroupsAsked(RequestStruct):
     SCHEMA = Schema(("groups", Array(String("utf-8"))), ("of_groups", Boolean))
 
 
-class _AskGroups(Request[_GroupsAsked]):
+class _AskGroups(Request[_GroupsAsked]):  # type: ignore[misc]  # aiokafka ships no types
     API_KEY = 15
 
     def __init__(self, groups: list[str]) -> None:

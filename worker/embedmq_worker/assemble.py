@@ -122,7 +122,7 @@ def assemble(
     room = Room(settings)
     meter = Meter(metrics, roster, budgets)
     retries, suspects = Retries(settings.retry_delays_s, names), Suspects(Starts(world.marks, names), meter)
-    tracing = None if put is None else Tracing(put, names, budgets, config.tracing.sample_share)
+    tracing = None if put is None else Tracing(put, names, budgets, config.tracing, metrics)
     decoder, twins = Decoder(config, roster, names, residents.facts, retries.park), Twins()
     chooser = Chooser(settings.bulk_min_share, settings.max_batch_ms)
     waiting = Waiting(budgets, chooser, lambda model: residents.engine(model) is not None)

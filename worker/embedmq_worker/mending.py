@@ -22,6 +22,10 @@ LOOK: Final = 128
 """At how many units a worker looks that carries too little, those first that prefer it most."""
 
 
+LOOKS: Final = 20_000
+"""At how many units all of them look together in one decision, those first that carry least: it holds up a loop."""
+
+
 class Mover:
     """Moves partitions, while there are moves left. What is cold, or was not held before, moves for nothing."""
 
@@ -63,6 +67,7 @@ class Mending:
     ) -> None:
         self._ledger, self._most, self._resident = ledger, most_homes, resident
         self._placing, self._mover = placing, mover
+        self._looks = LOOKS
 
     def run(self) -> None:
         """Mend until there is nothing to mend, or no move left."""
@@ -73,7 +78,8 @@ class Mending:
                     pass
             low = [worker for worker in range(len(self._ledger.fair)) if self._is_low(worker)]
             for worker in sorted(low, key=lambda worker: (self._ledger.load(worker), worker)):
-                self._fill(worker)
+                if self._looks > 0:
+                    self._fill(worker)
             for worker in range(len(self._ledger.fair)):
                 if self._placing.excess(worker) > 0:
                     self._relieve(worker)
@@ -134,7 +140,8 @@ class Mending:
         """Take from who carries more, first what prefers this worker; a home moves whole, or is shared if it may be."""
         placing = self._placing
         for unit in placing.preferences.fondest(worker, placing.keys, LOOK):
-            if self._ledger.load(worker) >= 1:
+            self._looks -= 1
+            if self._ledger.load(worker) >= 1 or self._looks < 0:
                 return
             if not placing.eligible[unit][worker] or not self._ledger.has_memory(unit, worker):
                 continue

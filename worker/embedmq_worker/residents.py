@@ -183,14 +183,13 @@ class Residents:
             return
         if self._timer is not None:
             self._timer.cancel()
-        now_s = self._clock()
+        now_s, views = self._clock(), self._views()
         asked = [*self._demands, *self._unloaded(now_s)]
         wanted = [demand for demand in asked if self.failure(demand.model) is None]
         moments = [seat.fails_until_s for seat in self._seats.values() if seat.pinned and self._keeps_pinned]
         moments += [seat.cools_until_s for demand in wanted if (seat := self._seats[demand.model]).bytes is None]
         for name in {demand.model for demand in wanted}:
             self._size_once(name, now_s)
-        views = self._views()
         found = plan(views, wanted, self.budget_bytes, now_s, self._settings)
         self._dismissed = {name for name in self._dismissed if self._seats[name].state != "absent"}
         self._dismissed |= {name for name in found.load if self._seats[name].dismissed}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from embedmq_schemas.names import Names
 
 from embedmq_worker.assemble import Threads, assemble, pools
@@ -180,7 +180,10 @@ async def _work(road: Road, started: asyncio.Event) -> None:
         first = first_of(errors, KafkaError)
         if first is None:
             raise
-        raise Unreachable(f"Kafka does not let this worker go on: {type(first).__name__}: {first}") from errors
+        told = f"{type(first).__name__}: {first}"
+        if isinstance(first, GroupAuthorizationFailedError):
+            told = f"it lacks Read on group {first.args[0]}: have an ACL allow it (docs/security.md)"
+        raise Unreachable(f"Kafka does not let this worker go on: {told}") from errors
 
 
 def first_of(errors: BaseExceptionGroup, kind: type[Exception]) -> BaseException | None:

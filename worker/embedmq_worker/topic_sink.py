@@ -119,7 +119,9 @@ class TopicSink:
                     alone = True
                     continue
                 if write.kind == "reply" or (write.kind == "retry" and isinstance(error, _TOO_LARGE)):
-                    return Fault("undeliverable", f"Kafka refuses what goes to {write.topic}: {type(error).__name__}")
+                    told = "this worker may not Write" if isinstance(error, TopicAuthorizationFailedError) else ""
+                    reason = told or type(error).__name__
+                    return Fault("undeliverable", f"Kafka refuses what goes to topic {write.topic}: {reason}")
                 if isinstance(error, _TOO_LARGE):
                     self._metrics.count("dead_letters_refused_total")
                     log.exception("dead_letter_refused", extra=_place(write))
@@ -220,7 +222,7 @@ class TopicSink:
             return Fault("undeliverable", f"a reply of {size} bytes exceeds {self._max_reply_bytes}: send fewer items")
         partitions = await self._topics.partitions(write.topic)
         if partitions == 0:
-            return Fault("undeliverable", f"the reply topic {write.topic} does not exist")
+            return Fault("undeliverable", f"the reply topic {write.topic} does not exist, or we may not Write to it")
         if write.partition is not None and not 0 <= write.partition < partitions:
             return Fault("undeliverable", f"the reply topic {write.topic} has {partitions} partitions")
         return None

@@ -149,6 +149,22 @@ class Computed(Struct, eq=False, gc=False):
 Noted = Trace | Computed
 
 
+class Allowance:
+    """So many a second, and no more: who samples everything slows nobody down."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._second = -1
+        self._left = 0
+
+    def take(self, now_s: float) -> bool:
+        """Whether this second has one left."""
+        if self._second != int(now_s):
+            self._second, self._left = int(now_s), self._per_s
+        self._left -= 1
+        return self._left >= 0
+
+
 def child(of: TraceContext) -> TraceContext:
     """A new place in the same trace."""
     return TraceContext(of.trace_id, random.getrandbits(64) or 1, of.flags, of.state)
@@ -199,7 +215,7 @@ def _of_request(trace: Trace, ended: Ended) -> list[Span]:
 def _within_queue(trace: Trace, end_ns: int) -> list[Span]:
     """What a request waited for before the device began with it."""
     unix_ns, model, spans = trace.unix_ns, trace.place.model, list[Span]()
-    cut_ns = None if trace.cut_s is None else _at(unix_ns, trace.cut_s - trace.cutting_s)
+    cut_ns = None if trace.cut_s is None else _at(unix_ns, _cut_from_s(trace, trace.cut_s))
     if trace.absent_s is not None:
         absent_ns, loading = _at(unix_ns, trace.absent_s), trace.loading
         links = [loading.own] if loading is not None and loading.own is not None and not trace.loaded_here else []
@@ -213,6 +229,12 @@ def _within_queue(trace: Trace, end_ns: int) -> list[Span]:
         times = cut_ns, _at(unix_ns, trace.cut_s)
         spans.append(Span(f"tokenize {model}", child(trace.queue), trace.queue, *times, {"embedmq.model": model}))
     return spans
+
+
+def _cut_from_s(trace: Trace, cut_s: float) -> float:
+    """When its texts began to be cut: after what came before, although lengths are rounded."""
+    before = [trace.read_s, trace.absent_s, trace.loading.end_s if trace.loading is not None else None]
+    return max(cut_s - trace.cutting_s, *(moment for moment in before if moment is not None and moment <= cut_s))
 
 
 def _process(trace: Trace, ended: Ended, start_ns: int, end_ns: int) -> Span:

@@ -76,7 +76,10 @@ class Exporter:
             self._wake.clear()
             while self._waiting:
                 noted = [self._waiting.popleft() for _ in range(min(len(self._waiting), EXPORT_NOTES))]
-                self._send([span for each in noted for span in each.spans()])
+                try:
+                    self._send([span for each in noted for span in each.spans()])
+                except Exception:  # what is wrong with these need not be with the next, and nobody else would say so
+                    log.exception("spans_lost")
 
     def _send(self, spans: Sequence[Span]) -> None:
         if not spans:

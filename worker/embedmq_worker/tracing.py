@@ -16,23 +16,32 @@ from embedmq_schemas.trace_context import read
 
 from embedmq_worker.changes import Loaded
 from embedmq_worker.choose import Budget
+from embedmq_worker.config import Tracing as Settings
 from embedmq_worker.engine.seam import ModelFacts
 from embedmq_worker.jobs import Batch, Ending, Job, Outcome
+from embedmq_worker.metrics import Metrics
 from embedmq_worker.supply import Supplied
-from embedmq_worker.trace import Computed, Ended, Loading, Noted, Place, Trace, Value, begin, child
+from embedmq_worker.trace import Allowance, Computed, Ended, Loading, Noted, Place, Trace, Value, begin, child
 
 
 class Tracing:
     """Follows traced requests along the road, and gives what it noted to `put` when they end."""
 
     def __init__(
-        self, put: Callable[[Noted], None], names: Names, budgets: Mapping[str, Budget], sample_share: float
+        self,
+        put: Callable[[Noted], None],
+        names: Names,
+        budgets: Mapping[str, Budget],
+        settings: Settings,
+        metrics: Metrics,
     ) -> None:
         """`budgets` says what a batch of each loaded model may hold."""
         self._put = put
         self._names = names
         self._budgets = budgets
-        self._share = sample_share
+        self._share = settings.sample_share
+        self._allowance = Allowance(settings.max_per_s)
+        self._metrics = metrics
         self._loads: dict[str, Loading] = {}
 
     def begin(self, job: Job, reader: Reader) -> None:
@@ -42,7 +51,11 @@ class Tracing:
             now_s = time.monotonic()
             unix_ns = time.time_ns() - int(now_s * 1e9)
             place = _place(job, self._names.group(reader))
-            job.trace = begin(context, self._share, place, unix_ns, job.arrived_s)
+            trace = begin(context, self._share, place, unix_ns, job.arrived_s)
+            if trace is None or self._allowance.take(now_s):
+                job.trace = trace
+            else:
+                self._metrics.count("requests_untraced_total")
 
     def loaded(self, change: Loaded) -> None:
         """A model has come into memory."""

@@ -17,7 +17,8 @@ from embedmq_schemas.topics import Topic
 from msgspec import Struct
 
 from embedmq.cli.layout import MAX_REPLICATION
-from embedmq.kafka import away, connection_options
+from embedmq.errors import Unavailable
+from embedmq.kafka import away, connection_options, denied
 from embedmq.settings import Setup
 
 
@@ -100,6 +101,8 @@ class Cluster:
         outcome: dict[str, str] = {}
         for name, code, *rest in answer.topic_errors:
             error = for_code(code)
+            if why := denied(error(name), "Create"):
+                raise Unavailable(why)
             if code and error is not TopicAlreadyExistsError:
                 raise error(f"{name}: {rest[0] if rest and rest[0] else error.__name__}")
             outcome[name] = "there" if code else "created"
@@ -126,7 +129,9 @@ class Cluster:
         wanted = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
         found: dict[str, dict[str, str]] = {}
         for answer in await self._admin.describe_configs(wanted):
-            for _, _, _, name, entries in answer.resources:
+            for code, _, _, name, entries in answer.resources:
+                if why := denied(for_code(code)(name), "DescribeConfigs"):
+                    raise Unavailable(why)
                 found[name] = {entry[0]: entry[1] for entry in entries}
         return found
 

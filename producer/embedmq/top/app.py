@@ -162,7 +162,7 @@ class Top(App[None]):
         except EmbedMQError as error:
             self._say(f"{wish} {model} failed: {error}", style="bold red")
         else:
-            self._say(f"{wish} {model}: ordered (record {offset}); workers follow within seconds, or REF counts them")
+            self._say(f"{wish} {model}: order {offset} is kept; REF counts who refuses it")
 
     async def _follow(self) -> None:
         """Read and show, for ever: a Redis that is away is asked again."""

@@ -20,6 +20,7 @@ WIDE: Final = 120
 """From this width on all columns are shown, and states in words."""
 MOST_GROWN: Final = 63
 """As wide as the longest name of a model a column grows."""
+FULL: Final = {"unserved": "off"}
 BRIEF: Final = {"resident": "res", "loading": "load", "failing": "fail", "absent": "abs", "unserved": "off"}
 WORST_FIRST: Final = ("failing", "loading", "resident", "absent", "unserved")
 
@@ -42,7 +43,7 @@ def state(row: ModelRow, full: bool) -> str:
     """What is wrong comes first, since a narrow column cuts the end off."""
     states: list[str] = [name for name in WORST_FIRST if name in row.states]
     states += sorted(row.states.keys() - set(WORST_FIRST))  # of a later version
-    words = [f"{row.states[name]} {name if full else BRIEF.get(name, name[:4])}" for name in states]
+    words = [f"{row.states[name]} {FULL.get(name, name) if full else BRIEF.get(name, name[:4])}" for name in states]
     marks = [("paused" if full else "PAUSED", row.paused), ("thrashing" if full else "thrash", row.thrashing)]
     ahead = [word for word, number in marks if number]
     return (", " if full else " ").join([*ahead, *words, *(["pinned" if full else "pin"] if row.pinned else [])])

@@ -12,12 +12,11 @@ def count(value: float) -> str:
     """At most five characters up to 10^17: 0, 0.3, 7, 999, 1.2k, 35k, 4.0M; below 10 a rate keeps one decimal."""
     if value < 10 and value != int(value):
         return f"{value:.1f}" if value >= 0.05 else "<0.1"
-    for unit in _THOUSANDS:
-        shown = f"{value:.1f}" if unit and value < 9.95 else f"{value:.0f}"
-        if float(shown) < 1000:
-            break
+    power = 0
+    while float(shown := f"{value:.1f}" if power and value < 9.95 else f"{value:.0f}") >= 1000:
         value /= 1000
-    return shown + unit
+        power += 1
+    return shown + _THOUSANDS[power]
 
 
 def age(seconds: float) -> str:
