@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from inspect import cleandoc
 
 import msgspec
 from embedmq.settings import OWN_SECTION, Setup
 from embedmq_schemas.connection import SECRETS
 from embedmq_schemas.environment import PREFIX, SHORT
-from embedmq_worker.config import Config, Model
+from embedmq_worker.config import Config
 from msgspec import Struct, inspect
 
 from docs.pages.markdown import NOTE, table
@@ -39,10 +40,11 @@ command line read the same variables as workers do, and these:
 
 def page() -> str:
     """docs/settings.md."""
-    parts = [INTRODUCTION, "\n## The top of the file\n\n", _section(Config, "", skip=_sections())]
+    parts = [INTRODUCTION, "\n## The top of the file\n\n", _section(Config, "", skip={*_sections(), *_named()})]
     for name, kind in _sections().items():
-        parts += [f"\n## `[{name}]`\n\n{kind.__doc__}\n\n", _section(kind, name)]
-    parts += [f"\n## `[models.NAME]`\n\n{Model.__doc__}\n\n", _section(Model, "models.NAME")]
+        parts += [f"\n## `[{name}]`\n\n{cleandoc(kind.__doc__ or '')}\n\n", _section(kind, name)]
+    for name, kind in _named().items():
+        parts += [f"\n## `[{name}.NAME]`\n\n{cleandoc(kind.__doc__ or '')}\n\n", _section(kind, f"{name}.NAME")]
     of_client = {"kafka", "redis", "token_provider", "prefix"}
     parts += ["\n" + CLIENTS, _section(Setup, OWN_SECTION, skip=of_client)]
     return NOTE + "".join(parts)
@@ -54,8 +56,15 @@ def _sections() -> dict[str, type[Struct]]:
     return {name: kind.cls for name, kind in kinds.items() if isinstance(kind, inspect.StructType)}
 
 
+def _named() -> dict[str, type[Struct]]:
+    """The tables of tables, whose names are free."""
+    kinds = {field.name: inspect.type_info(field.type) for field in msgspec.structs.fields(Config)}
+    found = {name: kind.value_type for name, kind in kinds.items() if isinstance(kind, inspect.DictType)}
+    return {name: kind.cls for name, kind in found.items() if isinstance(kind, inspect.StructType)}
+
+
 def _section(kind: type[Struct], name: str, skip: Iterable[str] = ()) -> str:
-    return table(HEAD, _rows(kind, name, {*skip, "models"}))
+    return table(HEAD, _rows(kind, name, set(skip)))
 
 
 def _rows(kind: type[Struct], section: str, skip: set[str]) -> Iterator[tuple[str, ...]]:
