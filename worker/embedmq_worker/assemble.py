@@ -41,6 +41,7 @@ from embedmq_worker.road import Road
 from embedmq_worker.room import Room
 from embedmq_worker.roster import Roster
 from embedmq_worker.source import Source
+from embedmq_worker.standing import Standing, see
 from embedmq_worker.starts import Starts
 from embedmq_worker.strays import Strays
 from embedmq_worker.supply import Supply
@@ -183,8 +184,13 @@ def assemble(
     )
     topics: dict[Reader, list[str]] = {"retry": retry_topics(config, names)}
     topics.update(request_topics(roster, names).items())
+
+    def look() -> Standing:
+        shared = {name for name, model in roster.items() if model.shared}
+        return see(residents.states(), meter.rates.now(), meter.tokens_per_s, residents.budget_bytes, shared)
+
     road.sources = [
-        Source(reader, names.group(reader), topics[reader], config.kafka, worker_id, metrics, road.revoke)
+        Source(reader, names.group(reader), topics[reader], config.kafka, worker_id, metrics, road.revoke, look)
         for reader in READERS
     ]
     return road

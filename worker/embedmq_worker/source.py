@@ -23,6 +23,7 @@ from embedmq_worker.past import KEPT_S, Fate
 from embedmq_worker.polling import Polling, Read
 from embedmq_worker.progress import Progress
 from embedmq_worker.retention import Retention
+from embedmq_worker.standing import Look, Standing
 
 FETCHER_LOOK_MS: Final = 1_000
 """aiokafka's fetcher looks over all partitions this often even when nothing happened; at its own 200 ms that costs more
@@ -44,6 +45,7 @@ class Source:
         worker_id: str,
         metrics: Metrics,
         on_revoke: Callable[[], Awaitable[None]],
+        look: Look = Standing,
     ) -> None:
         self.reader: Reader = reader
         self.joined = asyncio.Event()
@@ -62,7 +64,7 @@ class Source:
             client_id=f"embedmq-{worker_id}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            partition_assignment_strategy=(Assignor(worker_id),),
+            partition_assignment_strategy=(Assignor(worker_id, look),),
             session_timeout_ms=settings.session_timeout_ms,
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
             heartbeat_interval_ms=settings.heartbeat_interval_ms,
