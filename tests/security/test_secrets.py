@@ -91,6 +91,7 @@ async def test_what_a_worker_says_of_good_and_bad_requests_has_neither(company: 
             keys = [key async for key in redis.scan_iter(f"{company.prefix}:{name}:*")]
             assert keys
             for value in await redis.mget(keys):
+                assert isinstance(value, bytes)
                 searched(value.decode(), name)
 
 
