@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from embedmq_schemas.names import Names
 from msgspec import Struct
 
@@ -108,7 +108,7 @@ class DeadTopic:
     async def remove(self, spans: Mapping[int, Span]) -> None:
         """Delete these letters and all before them, for good; raises Unavailable."""
         ends = {self._at(number): RecordsToDelete(before_offset=span.end) for number, span in spans.items()}
-        await self._ask(self._admin.delete_records(ends))
+        await self._ask(self._admin.delete_records(ends), "Delete")
 
     async def _look(self) -> None:
         """Note what there is; the consumer could not tell whether a topic exists without having Kafka create it."""
@@ -161,13 +161,16 @@ class DeadTopic:
     def _at(self, number: int) -> TopicPartition:
         return TopicPartition(self._names.dead, number)
 
-    async def _ask(self, question: Awaitable[_T]) -> _T:
-        """Kafka's answer in good time; raises Unavailable."""
+    async def _ask(self, question: Awaitable[_T], operation: str = "Read") -> _T:
+        """Kafka's answer in good time; `operation` is the right that it takes. Raises Unavailable."""
         try:
             async with asyncio.timeout(self._setup.connect_timeout_s):
                 return await question
+        except TopicAuthorizationFailedError as error:  # which not always says of which topic
+            denial = TopicAuthorizationFailedError(self._names.dead)
+            raise await away(self._setup, denial, operation) from error
         except (TimeoutError, KafkaError, OSError) as error:
-            raise await away(self._setup, error, "Read") from error
+            raise await away(self._setup, error, operation) from error
 
 
 def _read(record: ConsumerRecord, names: Names) -> DeadLetter:

@@ -88,7 +88,7 @@ class Company:
             worker.start()
             yield worker
         finally:
-            worker.stop()
+            worker.stop(kill=True)
             worker.close()
 
     def events(self, *names: str) -> list[dict[str, Any]]:

@@ -42,3 +42,11 @@ async def give_redis_rules(doors: Guarded, prefix: str) -> None:
         for user, rules in redis_rules(prefix).items():
             assert user in USERS
             await tell_redis(redis, "ACL", "SETUSER", user, "reset", "on", f">{password(user)}", *rules)
+
+
+async def give_all_of_redis(doors: Guarded) -> None:
+    """From now on users may do everything in Redis, as before."""
+    async with Redis.from_url(doors.redis_plain) as redis:
+        for user in USERS:
+            words = ("reset", "on", f">{password(user)}", "~*", "&*", "+@all")
+            await tell_redis(redis, "ACL", "SETUSER", user, *words)

@@ -119,9 +119,9 @@ class TopicSink:
                     alone = True
                     continue
                 if write.kind == "reply" or (write.kind == "retry" and isinstance(error, _TOO_LARGE)):
-                    told = "this worker may not Write" if isinstance(error, TopicAuthorizationFailedError) else ""
-                    reason = told or type(error).__name__
-                    return Fault("undeliverable", f"Kafka refuses what goes to topic {write.topic}: {reason}")
+                    if isinstance(error, TopicAuthorizationFailedError):
+                        return Fault("undeliverable", f"this worker may not Write to the reply topic {write.topic}")
+                    return Fault("undeliverable", f"Kafka refuses what goes to {write.topic}: {type(error).__name__}")
                 if isinstance(error, _TOO_LARGE):
                     self._metrics.count("dead_letters_refused_total")
                     log.exception("dead_letter_refused", extra=_place(write))
@@ -222,7 +222,9 @@ class TopicSink:
             return Fault("undeliverable", f"a reply of {size} bytes exceeds {self._max_reply_bytes}: send fewer items")
         partitions = await self._topics.partitions(write.topic)
         if partitions == 0:
-            return Fault("undeliverable", f"the reply topic {write.topic} does not exist, or we may not Write to it")
+            return Fault(
+                "undeliverable", f"the reply topic {write.topic} does not exist, or we may not Write to that topic"
+            )
         if write.partition is not None and not 0 <= write.partition < partitions:
             return Fault("undeliverable", f"the reply topic {write.topic} has {partitions} partitions")
         return None
