@@ -55,7 +55,14 @@ def test_what_waits_on_a_shared_topic_is_divided_by_what_was_read_of_late() -> N
     found = lags(stands, NAMES, ["now", "past", "never"], shares, {"now": 2.0, "past": 2.0}, NOW_UNIX_MS)
     assert found["now"]["bulk"] == LaneLag(records=75, tokens=150, oldest_s=1.0)
     assert found["past"]["bulk"].records == 25
-    assert "never" not in found
+    assert found["never"] == {"bulk": LaneLag()}
+
+
+def test_shared_models_for_which_nothing_waits_are_said_to_have_nothing() -> None:
+    """Whoever scales workers by it takes silence for a failure, and lets none of them go."""
+    stands = [Stand("p.shared.bulk", 0, 0, None)]
+    found = lags(stands, NAMES, ["a", "b"], Shares(Clock()), {}, NOW_UNIX_MS)
+    assert found == {"a": {"bulk": LaneLag()}, "b": {"bulk": LaneLag()}}
 
 
 def test_shares_of_a_lane_that_stands_still_stay() -> None:

@@ -84,8 +84,8 @@ def lags(
     tokens_per_request: Mapping[str, float],
     now_unix_ms: float,
 ) -> Lags:
-    """What waits for each model whose topics are read here, and for each of the `shared` ones that has a share of what
-    waits on the shared topics. Retry topics do not count: what is on them waits on purpose.
+    """What waits for each model whose topics are read here, and for each of the `shared` ones the part that it has of
+    what waits on the shared topics, none included. Retry topics do not count: what is on them waits on purpose.
     """
     sums: dict[tuple[str | None, Lane], _Sum] = {}
     for stand in stands:
@@ -98,20 +98,25 @@ def lags(
     lags: Lags = {}
     for (model, lane), found in sums.items():
         age_s = round(max(0.0, now_unix_ms - found.oldest_unix_ms) / 1000, 3)
-        parts = {model: found.records} if model is not None else divide(found.records, shares.of(lane, shared))
-        for name, records in parts.items():
+        for name, records in _parts(model, lane, found.records, shared, shares).items():
             tokens = int(records * tokens_per_request.get(name, UNSEEN_TOKENS))
             lags.setdefault(name, {})[lane] = LaneLag(records=records, tokens=tokens, oldest_s=age_s if records else 0)
     return lags
 
 
+def _parts(model: str | None, lane: Lane, records: int, shared: Collection[str], shares: Shares) -> Mapping[str, int]:
+    """Whose they are. Who has none is said to have none: whoever scales by this takes nothing said for a failure."""
+    if model is not None:
+        return {model: records}
+    return dict.fromkeys(shared, 0) | divide(records, shares.of(lane, shared))
+
+
 def divide(total: int, parts: Mapping[str, float]) -> dict[str, int]:
-    """Whole numbers by parts that make one; their sum is the total, and who gets none is left out."""
+    """Whole numbers by parts that make one; their sum is the total."""
     found: dict[str, int] = {}
     given, exact = 0, 0.0
     for name, part in parts.items():
         exact += part * total
-        if (count := round(exact) - given) > 0:
-            found[name] = count
-            given += count
+        found[name] = round(exact) - given
+        given += found[name]
     return found

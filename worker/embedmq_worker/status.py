@@ -62,7 +62,8 @@ class Status:
 
     def _models(self, states: Mapping[str, ModelState], stands: Sequence[Stand]) -> dict[str, ModelStatus]:
         meter = self._road.meter
-        shared = [name for name in states if self._road.roster[name].shared]
+        roster = self._road.roster
+        shared = [name for name in states if roster[name].shared and roster.serves(name)]
         meter.shares.decay()
         now_unix_ms = time.time() * 1000
         lag = lags(stands, self._names, shared, meter.shares, meter.tokens_per_request, now_unix_ms)
