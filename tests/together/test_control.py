@@ -271,7 +271,7 @@ async def test_a_worker_that_starts_later_serves_what_the_fleet_was_ordered_to(
 
 async def test_a_file_is_read_anew_at_sighup_and_a_broken_one_is_not(stack: Stack, tmp_path: Path, prefix: str) -> None:
     """Through the supervisor, which passes it on: models come, go and change; what needs a restart is named; a file
-    with a mistake keeps the old state and says which."""
+    with a mistake keeps the old state and says which. No worker dies of it."""
     file = tmp_path / "worker.toml"
     file.write_text(f'prefix = "{prefix}"\n{MODELS}')
     command = [sys.executable, "-m", "embedmq", "worker", "--config", str(file), "--workers", "2"]
@@ -297,5 +297,6 @@ async def test_a_file_is_read_anew_at_sighup_and_a_broken_one_is_not(stack: Stac
         async with embedmq.Client(stack.kafka, stack.redis, prefix=prefix) as mq:
             assert (await mq.embed("added", "x", timeout_s=WAIT_S)).dense.shape == (1, 8)
             assert (await mq.embed("slow", "x", timeout_s=WAIT_S)).dense.shape == (1, 4)
+        assert running.events("worker_died") == [], "the workers that were told are those that answer"
     finally:
         kill(running.process)

@@ -53,12 +53,13 @@ class Rollout:
         """Serve this from now on; returns when it is so. `offset` is that of the last order in it."""
         changes = diff(self._roster.models, served.models)
         tell_refused(self._roster.refused, served.refused)
+        # nothing is awaited between the two: whoever finds a model on the roster asks the residents for it
         self._roster.become(served)
         if changes:
+            self._residents.follow(changes, served.models)
             tell_changes(changes, offset)
             self._changed.set()
             await self._make_topics()
-            self._residents.follow(changes, served.models)
             topics = request_topics(served.models, self._names)
             await asyncio.gather(*(self._read(source, topics) for source in self._sources))
             self._roster.forget()
