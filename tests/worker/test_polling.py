@@ -28,6 +28,9 @@ class Consumer:
         self.position_now, self.broken = 10, True
         self.rebalance: Callable[[], None] | None = None
 
+    def subscription(self) -> frozenset[str]:
+        return frozenset({HERE.topic})
+
     async def getmany(self, *partitions: TopicPartition, timeout_ms: int, max_records: int) -> object:
         if self.broken:
             self.broken = False

@@ -354,4 +354,4 @@ class Residency(RuleBasedStateMachine):
 
 
 TestResidency = Residency.TestCase
-TestResidency.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestResidency.settings = settings(max_examples=16, stateful_step_count=15, deadline=None)
