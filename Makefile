@@ -75,8 +75,10 @@ audit: $(STAMP)  ## what producers and workers install (build/sbom-*.json, Cyclo
 simulate: $(STAMP)  ## a fleet on a virtual clock, by model against round robin (SEED=1 WORKERS=1000 MODELS=10000)
 	$(BIN)/python -m benchmarks.simulate --seed $(or $(SEED),1) --workers $(or $(WORKERS),1000) --models $(or $(MODELS),10000)
 
-docs: $(STAMP)  ## regenerate what is generated: schemas, AsyncAPI, settings, metrics, logs, command line, modules
+docs: $(STAMP)  ## regenerate what is generated (schemas, settings, metrics, …), then build/site, its links checked
 	$(BIN)/python -m docs.generate
+	@$(BIN)/uv --system-certs pip install --quiet --python $(BIN)/python -c constraints.txt --group site
+	@$(BIN)/python -m docs.site
 
 # The tools are built into build/tools once: helm takes a minute or two, and Go.
 deploy-check: $(STAMP)  ## the image's steps, chart, compose.yaml and alerts, by helm, kubeconform, hadolint, promtool

@@ -13,7 +13,7 @@ from typing import Final
 
 from embedmq_schemas.documents import asyncapi, json_schema
 
-from docs.pages import architecture, chart, cli, logs, metrics, settings
+from docs.pages import architecture, chart, cli, decisions, logs, metrics, settings
 from docs.pages.monitoring import dashboard, page, rules
 from docs.pages.monitoring.questions import QUESTIONS
 
@@ -40,6 +40,7 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "../deploy/helm/embedmq/values.schema.json": lambda: pretty(chart.schema()),
     "cli.md": cli.page,
     "architecture.md": architecture.page,
+    "decisions/README.md": lambda: decisions.page(DOCS / "decisions"),
 }
 """Each file's path below `docs/`, and what makes its text."""
 

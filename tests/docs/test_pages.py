@@ -19,7 +19,7 @@ from docs.pages import logs, settings
 from docs.pages.source import ROOT
 
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| (.*?) \| .* \| `(EMBEDMQ_\w+)` \|$", re.MULTILINE)
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,10 +65,17 @@ class Walk:
     commands before it print, but for figures that vary. All else is a file of the name beside its language.
     """
 
-    def __init__(self, page: str, folder: Path, environment: Mapping[str, str]) -> None:
-        self._left = list(sections(page).items())
+    def __init__(
+        self,
+        blocks: Mapping[str, list[Block]],
+        folder: Path,
+        environment: Mapping[str, str],
+        constant: Callable[[str], list[str]] | None = None,
+    ) -> None:
+        self._left = list(blocks.items())
         self._folder = folder
         self._environment = environment
+        self._constant = constant or without_what_varies
         self._broken = ""
 
     def to(self, heading: str) -> None:
@@ -89,7 +96,7 @@ class Walk:
         if printed is None:
             assert found == "", f"{block.text}printed what the page does not show:\n{found}"
         else:
-            assert _constant(found) == _constant(printed.text), f"{block.text}printed:\n{found}"
+            assert self._constant(found) == self._constant(printed.text), f"{block.text}printed:\n{found}"
 
     def _run(self, console: str) -> str:
         script = "set -eu -o pipefail\n" + re.sub(r"^\$ ", "", console, flags=re.MULTILINE)
@@ -116,7 +123,7 @@ def walking(page: str, models: str, stack: Stack, postgres: str, folder: Path) -
     environment = _surroundings(stack, postgres, folder / "bin")
     worker = stack.start_worker(config)
     worker.wait_ready()
-    yield Walk(page, home, environment)
+    yield Walk(sections(page), home, environment)
     worker.stop()
 
 
@@ -161,7 +168,7 @@ def _with_output(blocks: list[Block]) -> Iterator[tuple[Block, Block | None]]:
             yield block, after if after is not None and after.language == "text" else None
 
 
-def _constant(printed: str) -> list[str]:
+def without_what_varies(printed: str) -> list[str]:
     """The lines, without what varies from run to run."""
     for pattern, instead in _VARYING:
         printed = "\n".join(pattern.sub(instead, line) for line in printed.splitlines())
