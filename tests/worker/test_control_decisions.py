@@ -11,7 +11,7 @@ from embedmq_worker.orders import Orders, heed
 from embedmq_worker.residency import View, misfits, plan
 from embedmq_worker.roster import Roster
 from embedmq_worker.served import Changes, Models, Served, diff, overlay
-from embedmq_worker.steering import unlike
+from embedmq_worker.steering import stay, unlike
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct, structs
@@ -177,13 +177,26 @@ def test_what_left_the_file_stays_known_until_it_is_finished() -> None:
 
 
 def test_settings_that_need_a_restart_are_named_as_the_file_calls_them() -> None:
-    """Models do not."""
+    """Models do not, unless they move to other topics."""
     before = Config(models={"a": Model(checkpoint="null:8")})
     later = Config(
         prefix="other", kafka=Kafka(partitions=3), worker=Worker(max_batch_ms=9, guard_failures=2), models={}
     )
     assert unlike(before, before) == []
     assert unlike(before, later) == ["prefix", "kafka.partitions", "worker.guard_failures", "worker.max_batch_ms"]
+    shared = Config(models={name: Model(checkpoint="null:16", shared=True) for name in "ab"})
+    assert unlike(before, shared) == ["models.a.shared"]
+
+
+@given(MODELS, MODELS)
+def test_a_model_stays_on_its_topics_until_a_restart(before: Models, after: Models) -> None:
+    """Clients, whoever is read and what is accepted where go together: all else of the file is followed, and a model
+    that is new is where the file says."""
+    found = stay(before, after)
+    assert shown(found) == shown(after)
+    assert {name: model.shared for name, model in found.items()} == {
+        name: before.get(name, model).shared for name, model in after.items()
+    }
 
 
 def test_a_dismissed_model_goes_when_it_has_no_work_and_a_pin_needs_room_beside_the_other_pins() -> None:

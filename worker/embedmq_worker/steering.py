@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from embedmq_worker.config import Config
+from embedmq_worker.config import Config, Model
 from embedmq_worker.control import Control
 from embedmq_worker.engine.checkpoint import expect
 from embedmq_worker.errors import WorkerError
 from embedmq_worker.offload import in_thread
 from embedmq_worker.orders import Orders, heed
 from embedmq_worker.rollout import Rollout
-from embedmq_worker.served import overlay
+from embedmq_worker.served import Models, overlay
 
 Reread = Callable[[], Config]
 """Reads the file and the environment again; raises ConfigInvalid."""
@@ -64,7 +64,7 @@ class Steering:
                     continue
                 if keys := unlike(self._config, found):
                     log.warning("config_needs_restart", extra={"keys": keys})
-                self._config = structs.replace(self._config, models=found.models)
+                self._config = structs.replace(self._config, models=stay(self._config.models, found.models))
                 log.info("config_reloaded", extra={"models": sorted(found.models)})
                 await self._follow()
 
@@ -89,7 +89,7 @@ def on_hangup() -> asyncio.Event:
 
 
 def unlike(before: Config, after: Config) -> list[str]:
-    """Settings other than the models that differ, as the file calls them."""
+    """Settings that differ and are not followed while the worker runs, as the file calls them."""
     keys: list[str] = []
     for section in Config.__struct_fields__:
         old, new = getattr(before, section), getattr(after, section)
@@ -97,4 +97,18 @@ def unlike(before: Config, after: Config) -> list[str]:
             continue
         fields: tuple[str, ...] = getattr(old, "__struct_fields__", ())
         keys += [f"{section}.{key}" for key in fields if getattr(old, key) != getattr(new, key)] or [section]
-    return keys
+    return keys + [f"models.{name}.shared" for name in moved(before.models, after.models)]
+
+
+def stay(before: Models, after: Models) -> dict[str, Model]:
+    """The models of a file read anew, on the topics where they are: what lies on those would be read by nobody."""
+    there = moved(before, after)
+    return {
+        name: structs.replace(model, shared=not model.shared) if name in there else model
+        for name, model in after.items()
+    }
+
+
+def moved(before: Models, after: Models) -> list[str]:
+    """Models that are to be asked on other topics than before."""
+    return [name for name, model in after.items() if name in before and before[name].shared != model.shared]
