@@ -31,6 +31,7 @@ GENERATED: Final = "generated"
 """By `python -m docs.generate`: `make check` says when it differs."""
 
 _FENCE: Final = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_INDENTED: Final = re.compile(r"^$\n((?: {4}.*\n)+)", re.MULTILINE)
 Proof = str | Reason
 """`generated`, a reason, or a test as pytest names it."""
 
@@ -74,7 +75,10 @@ BLOCKS: Final[Mapping[str, Mapping[str, Proof]]] = {
         "console: $ make bench *": Reason.MINUTES,
         "console: $ python -m benchmarks.gpu *": Reason.GPU,
     },
-    "docs/recipes.md": {"*": "tests/docs/test_recipes.py::test_a_recipe_does_as_it_says"},
+    "docs/recipes.md": {
+        "indented: [[]models.ranker]": _SITE + "test_the_model_that_the_recipes_propose_is_one_for_a_worker",
+        "*": "tests/docs/test_recipes.py::test_a_recipe_does_as_it_says",
+    },
     "docs/reindex.md": {"*": "tests/docs/test_reindex_page.py::test_a_section_does_as_it_says"},
     "docs/scale.md": {"console: $ make simulate *": Reason.MINUTES},
     "docs/security.md": {
@@ -98,6 +102,7 @@ BLOCKS: Final[Mapping[str, Mapping[str, Proof]]] = {
         "*": "tests/docs/test_tutorial.py::test_a_step_does_as_it_says",
     },
     "docs/wire.md": {
+        "indented: *": _SITE + "test_the_shortest_request_of_the_wire_is_one_and_its_answer_where_it_says",
         "json request: *": _WIRE + "test_the_requests_on_the_page_are_requests",
         "json refused *": _WIRE + "test_the_broken_requests_on_the_page_are_refused_as_it_says",
         "json result: *": _WIRE + "test_the_results_on_the_page_are_results_with_every_field_known",
@@ -138,5 +143,6 @@ def pages() -> list[str]:
 def blocks() -> Iterator[Block]:
     """All blocks of all pages, in order."""
     for page in pages():
-        for info, text in _FENCE.findall(Path(ROOT, page).read_text("utf-8")):
-            yield Block(page, info, text)
+        text = Path(ROOT, page).read_text("utf-8")
+        yield from (Block(page, info, inside) for info, inside in _FENCE.findall(text))
+        yield from (Block(page, "indented", inside) for inside in _INDENTED.findall(_FENCE.sub("", text)))

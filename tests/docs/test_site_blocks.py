@@ -7,17 +7,22 @@ import shlex
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import dedent
 
 import click
 import pytest
 from embedmq.cli.root import make_root
 from embedmq.settings import Setup
+from embedmq_schemas.envelope import Record
 from embedmq_schemas.environment import overrides
+from embedmq_schemas.names import Names
+from embedmq_schemas.requests import Embed
 from embedmq_worker.configuration import load
 
 from docs.generate import GENERATED as MADE
 from docs.pages.source import ROOT
 from tests.docs.blocks import BLOCKS, GENERATED, Block, Proof, Reason, blocks
+from tests.schemas.records import accept
 
 ALL = list(blocks())
 PROOFS = [(page, pattern, proof) for page, patterns in BLOCKS.items() for pattern, proof in patterns.items()]
@@ -50,10 +55,10 @@ def test_who_makes_sure_is_there(page: str, pattern: str, proof: Proof) -> None:
 
 
 def test_every_fence_is_read() -> None:
-    """None is indented, tilded or left open, which would hide it from the table."""
+    """None is in a list, tilded or left open, which would hide it from the table."""
     for page in {block.page for block in ALL}:
         fences = re.findall(r"^\s*(?:```|~~~)", (ROOT / page).read_text("utf-8"), re.MULTILINE)
-        assert len(fences) == 2 * sum(block.page == page for block in ALL), page
+        assert len(fences) == 2 * sum(block.page == page and block.info != "indented" for block in ALL), page
 
 
 def commands(block: Block) -> Iterator[list[str]]:
@@ -120,3 +125,22 @@ def test_the_environment_of_the_security_page_is_one_that_a_worker_and_a_client_
     config = load(file, environment)
     assert (config.kafka.tls, config.kafka.sasl_username, config.redis.username) == (True, "worker", "worker")
     assert Setup.from_paths(overrides(environment)).kafka.sasl_mechanism == "SCRAM-SHA-512"
+
+
+def test_the_model_that_the_recipes_propose_is_one_for_a_worker(tmp_path: Path) -> None:
+    """Once its revision is written in, which a worker insists on."""
+    (text,) = (block.text for block in ALL if (block.page, block.info) == ("docs/recipes.md", "indented"))
+    file = tmp_path / "worker.toml"
+    file.write_text(dedent(text).replace("REVISION", "0" * 40))
+    assert load(file, {}).models["ranker"].checkpoint.startswith("hf:")
+
+
+def test_the_shortest_request_of_the_wire_is_one_and_its_answer_where_it_says() -> None:
+    """Header and value as the page has them typed; the key that is asked for is that of the first record of 2026."""
+    (text,) = (block.text for block in ALL if (block.page, block.info) == ("docs/wire.md", "indented"))
+    ((name, value),) = re.findall(r"# type ([\w-]+):(\S+), a tab", text)
+    ((topic, key),) = re.findall(r"--topic (\S+) .*GET (\S+)", text, re.DOTALL)
+    record = Record(topic, 0, 0, 1_767_225_600_000, None, b"a cat", [(name, value.encode())])
+    envelope, request = accept(record)
+    assert isinstance(request, Embed)
+    assert (envelope.model, list(request.items), Names().result(envelope.id)) == ("minilm", ["a cat"], key)
