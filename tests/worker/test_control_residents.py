@@ -59,6 +59,22 @@ async def test_a_model_that_is_repointed_while_it_loads_is_not_taken(start: Star
     assert residents.engine("a") is opener.engines["a"][1]
 
 
+async def test_a_model_that_was_repointed_is_nobodys_until_that_is_taken_up(start: StartResidents) -> None:
+    """It may be loaded by then: what waits for the device was prepared by the one before."""
+    opener = FakeOpener({"a": 1, "b": 1})
+    residents = start(opener)
+    await bring(residents, "a")
+    residents.follow(*steps(models(wide="a"))[0])
+    await until(lambda: residents.states()["a"].state == "absent", "the one before is gone")
+    ask(residents, "a")
+    await until(lambda: residents.states()["a"].state == "resident", "the other is there")
+    while not isinstance(await change(residents), Repointed):
+        assert residents.engine("a") is None
+    assert residents.engine("a") is None
+    assert isinstance(await change(residents), Loaded)
+    assert residents.engine("a") is opener.engines["a"][1]
+
+
 async def test_a_model_that_is_served_no_more_goes_when_what_waits_for_it_is_done(start: StartResidents) -> None:
     """Not before, whether or not there is need of its memory."""
     opener = FakeOpener({"a": 1, "b": 1})

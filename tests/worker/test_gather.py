@@ -32,12 +32,12 @@ from embedmq_worker.metrics import Metrics
 from embedmq_worker.pauses import Pauses
 from embedmq_worker.progress import Progress
 from embedmq_worker.quotas import Quotas
-from embedmq_worker.residents import Change, Residents
+from embedmq_worker.residents import Change, Loaded, Residents
 from embedmq_worker.retry import Retries
 from embedmq_worker.road import Road
 from embedmq_worker.room import Room
 from embedmq_worker.roster import Roster
-from embedmq_worker.served import Served
+from embedmq_worker.served import Changes, Served
 from embedmq_worker.starts import Starts
 from embedmq_worker.strays import Strays
 from embedmq_worker.supply import Supply
@@ -54,16 +54,18 @@ SETTINGS = Worker(max_in_flight_items=100, guard_failures=3, guard_pause_s=0.2)
 
 
 class Pausing(NullEngine):
-    """Cuts texts only when `gate` lets it; `asked` says that it was to."""
+    """Cuts texts only when `gate` lets it; `asked` says that it was to, and `cut` how many it has."""
 
     def __init__(self, gate: threading.Event) -> None:
         super().__init__(8)
         self.facts = ModelFacts(dimensions=8, max_tokens=8)
         self.gate = gate
         self.asked = threading.Event()
+        self.cut = 0
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared]:
         self.asked.set()
+        self.cut += len(asks)
         assert self.gate.wait(60)
         return super().prepare(asks)
 
@@ -235,6 +237,50 @@ async def test_what_is_revoked_while_another_models_texts_are_cut_is_not_laid_as
     assert await asyncio.wait_for(gathering, 60) == []
     assert gather.absent.empty
     assert gather.room.held.items == held
+
+
+class Asked(Quotas):
+    """A Redis that answers when `answers` lets it."""
+
+    def __init__(self) -> None:
+        super().__init__(Redis(), NAMES, {}, Metrics())
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+
+    async def charge(self, jobs: Sequence[Job]) -> list[Ending]:
+        self.asked.set()
+        await self.answers.wait()
+        return await super().charge(jobs)
+
+
+async def test_a_model_that_is_repointed_while_a_quota_is_asked_computes_no_tokens_of_the_one_before(
+    gather: Gather, opener: Opener
+) -> None:
+    """Vectors of another vocabulary's tokens would look like any others: all that waits is cut anew."""
+    opener.loads.set()
+    await gather.gather([make(gather, "a")])
+    await gather.take_up(await change(gather))
+    gather.quotas = quotas = Asked()
+    gathering = asyncio.create_task(gather.gather([make(gather, "b")]))
+    await asyncio.wait_for(quotas.asked.wait(), 60)
+    before = opener.engines.pop("m")
+    gather.residents.follow(Changes(repointed=frozenset("m")), {name: Model(checkpoint="null:16") for name in "mn"})
+    loaded = asyncio.create_task(everything(gather))
+    ended, _ = await asyncio.wait({loaded}, timeout=0.2)
+    quotas.answers.set()
+    await asyncio.wait_for(gathering, 60)
+    await asyncio.wait_for(loaded, 60)
+    assert not ended
+    assert {part.job.envelope.id for part in await taken(gather)} == {"a", "b"}
+    assert (before.cut, opener.engines["m"].cut) == (2, 2)
+
+
+async def everything(gather: Gather) -> None:
+    """Take up what happens to models until one is there."""
+    while True:
+        found = await change(gather)
+        await gather.take_up(found)
+        if isinstance(found, Loaded):
+            return
 
 
 async def test_in_a_shared_partition_few_wait_for_a_model_and_the_rest_is_parked(gather: Gather) -> None:

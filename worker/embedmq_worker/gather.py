@@ -233,17 +233,18 @@ class Gather:
             self.absent.put(jobs)
             return []
         before = [job.cost for job in jobs]
+        # kept until they wait: were it to go before, nobody would take its tokens from the checkpoint that comes then
         with self.residents.hold(model) as engine:
             refused: list[Ending] = list(await prepare_jobs(engine, jobs, self.tokenizers))
-            facts = engine.facts
-        for job, cost in zip(jobs, before, strict=True):
-            self.room.change(cost, job.cost, job.envelope.lane)
-        self.meter.prepared(model, jobs)
-        refused += [found for job in _without(jobs, refused) if (found := self.decoder.check_tokens(job, facts))]
-        refused += await self.quotas.charge(_without(jobs, refused))
-        ready = self._ours(_without(jobs, refused))
-        self.twins.enter(ready, facts)
-        self.waiting.put(ready)
+            for job, cost in zip(jobs, before, strict=True):
+                self.room.change(cost, job.cost, job.envelope.lane)
+            self.meter.prepared(model, jobs)
+            checked, facts = _without(jobs, refused), engine.facts
+            refused += [found for job in checked if (found := self.decoder.check_tokens(job, facts))]
+            refused += await self.quotas.charge(_without(jobs, refused))
+            ready = self._ours(_without(jobs, refused))
+            self.twins.enter(ready, facts)
+            self.waiting.put(ready)
         return refused
 
     def _is_absent(self, model: str) -> bool:

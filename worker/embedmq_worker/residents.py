@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 
@@ -55,6 +56,8 @@ class Residents:
         self._unmet = False
         self._told: set[str] = set()
         self._changes: asyncio.Queue[Change] = asyncio.Queue()
+        self._last: Change | None = None
+        self._repointed = Counter[str]()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeps_pinned = False
@@ -97,9 +100,11 @@ class Residents:
         self._decide()
 
     def engine(self, model: str) -> Engine | None:
-        """The model, if it is in memory and stays."""
+        """The model, if it is in memory and stays. One that was re-pointed is nobody's before that is taken up: what
+        waits was prepared for another checkpoint.
+        """
         seat = self._seats[model]
-        return seat.engine if seat.state == "resident" else None
+        return seat.engine if seat.state == "resident" and not self._repointed[model] else None
 
     def facts(self, model: str) -> ModelFacts | None:
         """What it can do, as of its last load; None before the first."""
@@ -145,8 +150,11 @@ class Residents:
             self._decide()
 
     async def next_change(self) -> Change:
-        """What changed next; every change is told once, in order."""
-        change = await self._changes.get()
+        """What changed next; every change is told once, in order. Whoever asks has taken up the one before."""
+        if isinstance(self._last, Repointed):
+            self._repointed[self._last.model] -= 1
+        self._last = None
+        change = self._last = await self._changes.get()
         self._told.discard(change.model)
         return change
 
@@ -274,6 +282,8 @@ class Residents:
     def _tell(self, change: Change) -> None:
         if isinstance(change, Failed):
             self._told.add(change.model)
+        elif isinstance(change, Repointed):
+            self._repointed[change.model] += 1
         self._changes.put_nowait(change)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
