@@ -99,6 +99,15 @@ async def test_what_is_tried_again_was_charged_before(redis: Redis, prefix: str)
     assert refused(await quotas.charge([job("a", [1] * 12, "acme"), job("b", [1] * 12, "acme", attempts=1)])) == {}
 
 
+async def test_what_is_cut_into_tokens_anew_was_charged_before(redis: Redis, prefix: str) -> None:
+    """Its model was evicted, re-pointed or paused while it waited for the device: nobody pays for that."""
+    quotas = Quotas(redis, Names(prefix), {"acme": TEN_ITEMS}, Metrics())
+    accepted = job("a", [1] * 12, "acme")
+    for _ in range(2):
+        assert refused(await quotas.charge([accepted])) == {}
+    assert list(refused(await quotas.charge([job("b", [1], "acme")]))) == ["b"]
+
+
 async def test_without_redis_nobody_is_refused(prefix: str) -> None:
     """Quotas protect neighbours; they are no reason to stop."""
     async with Redis(port=1) as away:

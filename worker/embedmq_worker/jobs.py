@@ -30,8 +30,9 @@ class Job(Struct, eq=False, gc=False):
     """One record on its way: `remaining` items still lack a vector; `encoded` has what is there, by first item.
 
     `alone` says that it may break the device, and gets a batch of its own; `suspect` that processes died with it, or
-    with a neighbour of it; `exhausted` that memory ran out on one of its items alone. `peers` are those whose items may
-    be the same as its own, which are `keys` to them. `trace` has what is noted of it, if its trace is recorded.
+    with a neighbour of it; `exhausted` that memory ran out on one of its items alone; `charged` that its tenant has
+    paid. `peers` are those whose items may be the same as its own, which are `keys` to them. `trace` has what is noted
+    of it, if its trace is recorded.
     """
 
     record: Record
@@ -51,6 +52,7 @@ class Job(Struct, eq=False, gc=False):
     forward_ms: float = 0.0
     answered: bool = False
     exhausted: bool = False
+    charged: bool = False
     peers: Peers | None = None
     keys: Sequence[Key] = ()
     trace: Trace | None = None

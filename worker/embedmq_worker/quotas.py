@@ -67,7 +67,7 @@ class Quotas:
 
     async def charge(self, jobs: Sequence[Job]) -> list[Ending]:
         """Take what jobs need, whose tokens are counted, from their tenants' budgets; returns what becomes of those
-        that there is too little for. What is tried again was charged the first time.
+        that there is too little for. What is tried again, or cut into tokens anew, was charged the first time.
         """
         charged = self._limited(jobs) if self._limiting else {}
         if not charged or time.monotonic() < self._away_until_s:
@@ -82,19 +82,20 @@ class Quotas:
             self._away_until_s = time.monotonic() + AWAY_S
             log.warning("quotas_not_counted", extra={"error": f"{type(error).__name__}: {error}"})
             return []
-        return [
-            self._refuse(job, wait_s)
-            for group, waits in zip(charged.values(), answers, strict=True)
-            for job, wait_s in zip(group, map(float, waits), strict=True)
-            if wait_s > 0
-        ]
+        refused: list[Ending] = []
+        for group, waits in zip(charged.values(), answers, strict=True):
+            for job, wait_s in zip(group, map(float, waits), strict=True):
+                job.charged = wait_s <= 0
+                refused += [] if job.charged else [self._refuse(job, wait_s)]
+        return refused
 
     def _limited(self, jobs: Sequence[Job]) -> dict[str, list[Job]]:
         """Those whose tenants have quotas, by tenant."""
         found: dict[str, list[Job]] = {}
         for job in jobs:
             limit = self._limit(job.envelope.tenant)
-            if (limit.items_per_s or limit.tokens_per_s) and not job.envelope.journey.attempts:
+            paid = job.charged or job.envelope.journey.attempts
+            if (limit.items_per_s or limit.tokens_per_s) and not paid:
                 found.setdefault(job.envelope.tenant, []).append(job)
         return found
 
