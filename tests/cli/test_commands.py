@@ -241,28 +241,6 @@ def test_topics_are_created_once_and_shown_with_what_waits(embedmq: Run, prefix:
     assert f"{prefix}.bge.bulk" in embedmq("topics", "show").out
 
 
-def test_doctor_finds_nothing_wrong_with_topics_made_here(embedmq: Run) -> None:
-    """Kafka, Redis, clocks and topics, each with what was found."""
-    embedmq("topics", "create", "bge")
-
-    checks = {check["name"]: check for check in embedmq("doctor", "--json").lines}
-
-    assert "Kafka 4.0 or newer" in checks["kafka"]["found"]
-    assert checks["redis eviction"]["found"] == "noeviction"
-    for name in ("kafka", "topics", "redis version", "redis eviction", "clock"):
-        assert checks[name]["ok"], checks[name]
-
-
-def test_doctor_says_what_to_do(embedmq: Run, worker: StandIn) -> None:
-    """The stand-in's topics have no dead-letter topic and let compressed batches through."""
-    done = embedmq("doctor")
-
-    assert done.code == 2
-    assert "set compression.type=uncompressed" in done.out
-    assert ".dead is missing" in done.out
-    assert embedmq("doctor", "--redis", "redis://127.0.0.1:1").code == 3
-
-
 def test_schemas_are_printed_whole(embedmq: Run, prefix: str) -> None:
     """As documents that parse; AsyncAPI under the prefix that was asked for."""
     assert json.loads(embedmq("schema", "json").out)["$schema"].startswith("https://json-schema.org")

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
-from embedmq_schemas.check import Check
+from embedmq_schemas.check import Check, Visit
 from embedmq_schemas.invocation import Invocation
-from embedmq_worker.doctor import checks, device, memory
+from embedmq_worker.config import Config, Model, Tracing
+from embedmq_worker.doctor import checks, installed
+
+from tests.engine.checkpoints import make
 
 
 def look(folder: Path, text: str) -> dict[str, Check]:
     """The checks of a configuration, by name."""
     file = folder / "worker.toml"
     file.write_text(text)
-    return {check.name: check for check in checks(Invocation(config=file))}
+    visit = Visit(invocation=Invocation(config=file), failed=frozenset({"kafka", "redis"}))
+    return {check.name: check for check in checks(visit)}
 
 
 def test_without_a_file_it_says_how_to_have_more_looked_at() -> None:
     """A producer's machine has no configuration of a worker; nothing is wrong with that."""
-    (check,) = checks(Invocation())
-    assert check.ok
-    assert "--config" in check.found
+    (check,) = checks(Visit(invocation=Invocation()))
+    assert check.ok is None
+    assert "--config" in check.remedy
 
 
 def test_a_wrong_key_is_named(tmp_path: Path) -> None:
@@ -41,6 +47,18 @@ def test_each_checkpoint_is_looked_for(tmp_path: Path) -> None:
     (tmp_path / "pickled" / "pytorch_model.bin").touch()
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "model.safetensors").write_bytes(bytes([200, *bytes(7)]))
+    tiny = make(tmp_path / "tiny", "bert", "dense")
+    for name in ("loose", "strange", "mute", "garbled", "short", "coded"):
+        shutil.copytree(tiny, tmp_path / name)
+    (tmp_path / "loose" / "1_Pooling" / "config.json").unlink()
+    (tmp_path / "mute" / "tokenizer.json").unlink()
+    (tmp_path / "garbled" / "tokenizer.json").write_text("{")
+    config = json.loads((tiny / "config.json").read_text())
+    (tmp_path / "strange" / "config.json").write_text(json.dumps(config | {"model_type": "of-tomorrow"}))
+    own = {"model_type": "of-ours", "auto_map": {"AutoModel": "modeling.Ours"}}
+    (tmp_path / "coded" / "config.json").write_text(json.dumps(config | own))
+    with (tmp_path / "short" / "model.safetensors").open("rb+") as weights:
+        weights.truncate(1_000)
     found = look(
         tmp_path,
         f"""
@@ -53,15 +71,30 @@ def test_each_checkpoint_is_looked_for(tmp_path: Path) -> None:
         unpinned.checkpoint = "hf:org/name"
         absent.checkpoint = "/nowhere"
         cut.checkpoint = "{tmp_path}/cut"
+        loose.checkpoint = "{tmp_path}/loose"
+        strange.checkpoint = "{tmp_path}/strange"
+        mute.checkpoint = "{tmp_path}/mute"
+        garbled.checkpoint = "{tmp_path}/garbled"
+        short.checkpoint = "{tmp_path}/short"
+        coded.checkpoint = "{tmp_path}/coded"
         pickled.checkpoint = "{tmp_path}/pickled"
         """,
     )
-    assert {name for name, check in found.items() if not check.ok} == {
+    assert {name for name, check in found.items() if check.ok is False} == {
         "model unpinned",
         "model absent",
         "model pickled",
         "model cut",
+        *(f"model {name}" for name in ("loose", "strange", "mute", "garbled", "short", "coded")),
     }
+    assert found["worker's kafka rights"].found == "not looked at: Kafka is not reached"
+    assert found["worker's redis rights"].found == "not looked at: Redis is not reached"
+    assert "its configuration (config.json)" in found["model loose"].found
+    assert "knows no 'of-tomorrow'" in found["model strange"].found
+    assert "no tokenizer (tokenizer.json)" in found["model mute"].found
+    assert "tokenizer.json is no tokenizer" in found["model garbled"].found
+    assert "cut off" in found["model short"].found
+    assert "trust_remote_code" in found["model coded"].found
     assert re.match("SentenceTransformer of 87 MiB, safetensors in .* revision [0-9a-f]{12}", found["model good"].found)
     assert "not in the cache" in found["model hub"].found
     assert "cut off" in found["model cut"].found
@@ -78,31 +111,6 @@ def test_an_address_that_is_taken_is_found_before_the_worker_is(tmp_path: Path) 
     assert http in found["http"].found
 
 
-@pytest.mark.parametrize(
-    ("wanted", "ok"),
-    [("auto", True), ("cpu", True), ("cuda", True), ("cuda:1", True), ("cuda:2", False), ("mps", False), ("tpu", False),
-     ("cuda:x", False), ("auto:1", False)],
-)  # fmt: skip
-def test_the_device_must_be_there(wanted: str, ok: bool) -> None:
-    """Two GPUs and no Apple device here."""
-    assert device(wanted, {"cuda": 2, "cpu": 1, "mps": 0}).ok is ok
-
-
-def test_auto_takes_what_a_worker_would_take() -> None:
-    """The CPU only where there is no GPU."""
-    assert device("auto", {"cuda": 1, "cpu": 1, "mps": 0}).found == "auto takes cuda"
-    assert device("auto", {"cuda": 0, "cpu": 1, "mps": 1}).found == "auto takes cpu"
-
-
-def test_a_gpu_that_is_missed_says_what_there_is() -> None:
-    """The remedy for the commonest fault of a GPU host."""
-    check = device("cuda", {"cuda": 0, "cpu": 1, "mps": 0})
-    assert check.found == "worker.device = 'cuda' is not here; torch sees 1 cpu"
-    assert "driver" in check.remedy
-    assert not device("cpu", {}).ok
-    assert "pip install" in device("cpu", {}).remedy
-
-
 def test_models_that_cannot_fit_are_told_before_a_worker_loads_them(tmp_path: Path) -> None:
     """MiniLM has 87 MiB of weights in float32."""
     text = 'worker = {{http = "127.0.0.1:0", memory_budget_bytes = {}}}\nmodels.m.checkpoint = "{}"'
@@ -114,20 +122,11 @@ def test_models_that_cannot_fit_are_told_before_a_worker_loads_them(tmp_path: Pa
     assert "worker.memory_budget_bytes" in found.remedy
 
 
-@pytest.mark.parametrize(
-    ("pinned", "budget", "ok", "says"),
-    [
-        ({"a", "b"}, 30, True, "2 pinned"),
-        ({"a", "b"}, 29, False, "too little is left for c"),
-        ({"a", "b", "c"}, 29, False, "which is too little"),
-        (set[str](), 10, True, "0 pinned"),
-        (set[str](), 9, False, "too little is left for a, b, c"),
-    ],
-)
-def test_pinned_models_fit_together_and_every_other_beside_them(
-    pinned: set[str], budget: int, ok: bool, says: str
-) -> None:
-    """Others take turns in what is left."""
-    found = memory(dict.fromkeys("abc", 10 * 2**20), pinned, budget * 2**20)
-    assert found.ok is ok
-    assert says in found.found
+def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the configuration asks for."""
+    constant = {"m": Model(checkpoint="null:8")}
+    monkeypatch.setattr("embedmq_worker.doctor.find_spec", lambda name: None)
+    assert installed(Config(models=constant)).ok
+    tracing = installed(Config(models=constant, tracing=Tracing(enabled=True)))
+    assert tracing.remedy == "pip install 'embedmq[otel]'"
+    assert "torch" in installed(Config(models={"m": Model(checkpoint="/here")})).found

@@ -2,57 +2,126 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from typing import Final
 
-from embedmq_schemas.check import Check
-from embedmq_schemas.invocation import Invocation
+from embedmq_schemas.check import MISCONFIGURED, Check, Look, Visit
 from embedmq_schemas.limits import MIB
 
+from embedmq_worker import doctor_servers
 from embedmq_worker.config import Config, Model
 from embedmq_worker.configuration import load
-from embedmq_worker.engine import checkpoint, devices, null, weights
+from embedmq_worker.doctor_fit import DEVICE, MEMORY, TORCH, device, fit, memory
+from embedmq_worker.doctor_load import LOAD, loads
+from embedmq_worker.engine import checkpoint, devices, fitting, null, readable, weights
 from embedmq_worker.engine.kinds import kind_of
 from embedmq_worker.errors import ConfigInvalid, WorkerError
 from embedmq_worker.flags import environment
 from embedmq_worker.memory import budget_bytes
 
+CONFIGURATION: Final = Look(
+    name="configuration",
+    at="the file of `--config`, with the environment laid over it",
+    bad_is="an unknown key, a wrong value, a secret in the file",
+    remedy="embedmq config schema lists every key",
+    exit_code=MISCONFIGURED,
+)
+EXTRAS: Final = Look(
+    name="extras",
+    at="whether what the configuration asks for is installed: torch for models, OpenTelemetry for `[tracing]`",
+    bad_is="a package that is missing",
+    remedy="pip install 'embedmq[worker]', and 'embedmq[otel]' for [tracing]",
+    exit_code=MISCONFIGURED,
+)
+MODEL: Final = Look(
+    name="model",
+    at="each checkpoint, without loading its weights: where it is, its configurations, its tokenizer, the headers of "
+    "its safetensors",
+    bad_is="it is missing, cut off, pickled, without tokenizer, of an architecture that the installed transformers "
+    "does not know, or brings code of its own",
+    remedy="correct models.NAME.checkpoint in the configuration, or put the files there",
+    exit_code=MISCONFIGURED,
+)
+HTTP: Final = Look(
+    name="http",
+    at="`worker.http`",
+    bad_is="an address on which nothing can listen",
+    remedy="choose another, or port 0 for a free one",
+    exit_code=MISCONFIGURED,
+)
+LOOKS: Final = (CONFIGURATION, EXTRAS, *doctor_servers.LOOKS, MODEL, HTTP, TORCH, DEVICE, MEMORY, LOAD)
+PACKAGES: Final = ("torch", "transformers", "sentence_transformers")
+OTEL: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
-def checks(invocation: Invocation) -> Iterable[Check]:
-    """The configuration file, and what it names: checkpoints, the device, the HTTP address.
+
+def checks(visit: Visit) -> Iterable[Check]:
+    """The configuration file, what its worker may do, and what it names: checkpoints, the device, the HTTP address.
 
     Without a file there is nothing to look at: a worker needs one, the other commands do not.
     """
-    if invocation.config is None:
-        yield Check(name="worker", ok=True, found="no configuration given: --config FILE has its models looked at too")
+    told = visit.invocation
+    if told.config is None:
+        yield CONFIGURATION.skipped("none was given", "--config FILE has a worker's models and rights looked at too")
         return
     try:
-        config = load(invocation.config, environment(invocation, os.environ))
+        config = load(told.config, environment(told, os.environ))
     except ConfigInvalid as error:
-        yield Check(name="configuration", ok=False, found=str(error), remedy="embedmq config schema lists every key")
+        yield CONFIGURATION.bad(str(error))
         return
-    yield Check(name="configuration", ok=True, found=f"{invocation.config}: {len(config.models)} model(s)")
+    yield CONFIGURATION.good(f"{told.config}: {len(config.models)} model(s)")
+    extras = installed(config)
+    yield extras
+    yield from _servers(config, visit)
     yield from _models(config)
     yield _http(config.worker.http)
     if null.all_are(config.models.values()):
+        if visit.load:
+            yield from loads(config)
         return
-    present = devices.present()
-    found = device(config.worker.device, present)
-    yield found
-    if found.ok:
-        yield _memory(config)
+    yield from _device(config, load_too=visit.load) if extras.ok else ()
+
+
+def installed(config: Config) -> Check:
+    """Whether the packages are there that this configuration needs beyond those of a producer."""
+    wanted = [*(() if null.all_are(config.models.values()) else PACKAGES), *(OTEL if config.tracing.enabled else ())]
+    missing = [name for name in wanted if not _is_there(name)]
+    if not missing:
+        return EXTRAS.good("all that it needs is installed")
+    extras = {"otel" if name in OTEL else "worker" for name in missing}
+    return EXTRAS.bad(f"{', '.join(missing)} missing", f"pip install 'embedmq[{','.join(sorted(extras))}]'")
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # not even what it is a part of
+        return False
+
+
+def _servers(config: Config, visit: Visit) -> Iterator[Check]:
+    kafka, redis = doctor_servers.LOOKS[:3], doctor_servers.LOOKS[3:]
+    if visit.failed & {"settings", "kafka"}:
+        yield from (look.skipped("Kafka is not reached") for look in kafka)
+    else:
+        yield from asyncio.run(doctor_servers.kafka_checks(config))
+    if visit.failed & {"settings", "redis"}:
+        yield from (look.skipped("Redis is not reached") for look in redis)
+    else:
+        yield from asyncio.run(doctor_servers.redis_checks(config))
 
 
 def _models(config: Config) -> Iterator[Check]:
     for name, model in config.models.items():
         for text in [model.checkpoint, *model.heads]:
             try:
-                found, ok, remedy = _look(text, model), True, ""
-            except WorkerError as error:
-                remedy = f"correct models.{name}.checkpoint in the configuration, or put the files there"
-                found, ok = str(error), False
-            yield Check(name=f"model {name}", ok=ok, found=found, remedy=remedy)
+                yield MODEL.good(_look(text, model), of=name)
+            except (WorkerError, ValueError, OSError) as error:
+                found = str(error) if isinstance(error, WorkerError) else f"{text}: {error}"
+                yield MODEL.bad(found, MODEL.remedy.replace("NAME", name), of=name)
 
 
 def _look(text: str, model: Model) -> str:
@@ -65,13 +134,34 @@ def _look(text: str, model: Model) -> str:
         return f"{text}: not in the cache; fetched from the hub when a worker first needs it"
     revision = checkpoint.examine(folder, text, model.trust_remote_code).revision
     mib = weights.size_bytes(folder, model.dtype) / MIB
+    readable.check(folder, text)
     return f"{kind_of(folder)} of {mib:,.0f} MiB, safetensors in {folder}, revision {revision}"
 
 
-def _memory(config: Config) -> Check:
-    budget = budget_bytes(config.worker.memory_budget_bytes, config.worker.device, 1)
+def _device(config: Config, *, load_too: bool) -> Iterator[Check]:
+    facts = fitting.gather()
+    fits = fit(facts, config.worker.device)
+    yield fits
+    if facts is None:
+        yield from (look.skipped("torch is not installed") for look in (DEVICE, MEMORY))
+        return
+    found = device(config.worker.device, devices.present())
+    yield found
+    if not found.ok:
+        yield MEMORY.skipped("the device is not here")
+        return
+    yield _memory(config, facts)
+    if load_too:
+        yield from loads(config)
+
+
+def _memory(config: Config, facts: fitting.Facts) -> Check:
+    wanted, setting = devices.resolve(config.worker.device), config.worker.memory_budget_bytes
+    kind, _, number = wanted.partition(":")
+    gpu = facts.gpus[int(number or 0)] if kind == "cuda" and setting == "auto" and facts.gpus else None
     sizes = {name: _size_bytes(model) for name, model in config.models.items()}
-    return memory(sizes, {name for name, model in config.models.items() if model.pinned}, budget)
+    pinned = {name for name, model in config.models.items() if model.pinned}
+    return memory(sizes, pinned, budget_bytes(setting, config.worker.device, 1), gpu)
 
 
 def _size_bytes(model: Model) -> int:
@@ -82,44 +172,10 @@ def _size_bytes(model: Model) -> int:
         return 0
 
 
-def memory(sizes: Mapping[str, int], pinned: Collection[str], budget: int) -> Check:
-    """Whether the pinned models fit into the budget together, and each other one beside them. Pure.
-
-    `sizes`: bytes of each model's weights; what a batch takes beside them is known only when a model is loaded.
-    """
-    held = sum(sizes[name] for name in pinned)
-    room = f"{held / MIB:,.0f} of {budget / MIB:,.0f} MiB hold the weights of {len(pinned)} pinned model(s)"
-    late = sorted(name for name, size in sizes.items() if name not in pinned and held + size > budget)
-    if held <= budget and not late:
-        return Check(name="memory", ok=True, found=room)
-    found = f"{room}; too little is left for {', '.join(late)}" if held <= budget else f"{room}, which is too little"
-    remedy = "pin fewer models, compute in bfloat16, or raise worker.memory_budget_bytes"
-    return Check(name="memory", ok=False, found=found, remedy=remedy)
-
-
 def _http(address: str) -> Check:
     host, _, port = address.rpartition(":")
     try:
         with socket.create_server((host, int(port))):
-            return Check(name="http", ok=True, found=f"{address} is free")
+            return HTTP.good(f"{address} is free")
     except (OSError, ValueError, OverflowError) as error:
-        found = f"worker.http = {address!r}: cannot listen there: {error}"
-        return Check(name="http", ok=False, found=found, remedy="choose another, or port 0 for a free one")
-
-
-def device(wanted: str, present: Mapping[str, int]) -> Check:
-    """Whether the configured device is there. `present`: how many devices of each kind, empty without torch. Pure."""
-    if not present:
-        return Check(name="device", ok=False, found="torch is not installed", remedy="pip install 'embedmq[worker]'")
-    kind, _, index = wanted.partition(":")
-    if wanted == "auto":
-        return Check(name="device", ok=True, found=f"auto takes {devices.preferred(present)}")
-    if (index or "0").isdecimal() and int(index or 0) < present.get(kind, 0):
-        return Check(name="device", ok=True, found=f"{wanted} is here")
-    offered = ", ".join(f"{count} {kind}" for kind, count in present.items() if count)
-    return Check(
-        name="device",
-        ok=False,
-        found=f"worker.device = {wanted!r} is not here; torch sees {offered}",
-        remedy="choose one of these, or auto; where a cuda should be, see that driver and torch fit each other",
-    )
+        return HTTP.bad(f"worker.http = {address!r}: cannot listen there: {error}")

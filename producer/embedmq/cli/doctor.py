@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
 
 import click
-from embedmq_schemas.check import Check
+from embedmq_schemas.check import WRONG, Check, Visit
 from embedmq_schemas.invocation import Invocation
 
 from embedmq.cli.commands import install_hint
-from embedmq.cli.connecting import setup_of
-from embedmq.cli.exits import UNREACHABLE, USAGE
 from embedmq.cli.options import invocation_of
 from embedmq.cli.output import json_line
 
 GROUP = "embedmq.checks"
-"""Entry points by which other packages add checks: functions `(Invocation) -> Iterable[Check]`."""
+"""Entry points by which other packages add checks: functions `(Visit) -> Iterable[Check]`."""
+MARKS = {True: ("ok", "green"), False: ("bad", "red"), None: ("-", "yellow")}
 
 
 @click.command()
+@click.option("--load", is_flag=True, help="Load each configured model on its device, and say how long it took.")
 @click.pass_context
-def doctor(context: click.Context) -> None:
+def doctor(context: click.Context, load: bool) -> None:
     r"""Look at Kafka, Redis, topics, clocks and what else is installed, and say what to do.
 
     \b
@@ -30,40 +29,40 @@ def doctor(context: click.Context) -> None:
       embedmq doctor --config worker.toml
     """
     invocation = invocation_of(context)
-    checks = [*_own(invocation), *_others(invocation)]
-    for check in checks:
+    code = 0
+    for check in _checks(invocation, load=load):
         if invocation.json:
             json_line(check)
         else:
-            click.echo(
-                f"{click.style('ok', fg='green') if check.ok else click.style('bad', fg='red'):3} {_text(check)}"
-            )
-    codes = {check.exit_code for check in checks if not check.ok}
-    if codes:
-        context.exit(UNREACHABLE if UNREACHABLE in codes else max(codes))
+            word, color = MARKS[check.ok]
+            click.echo(f"{click.style(f'{word:3}', fg=color)} {_text(check)}")
+        code = max(code, check.exit_code)
+    context.exit(code)
 
 
 def _text(check: Check) -> str:
-    return f"{check.name}: {check.found}" + (f": {check.remedy}" if check.remedy else "")
+    text = f"{check.name}: {check.found}" + (f": {check.remedy}" if check.remedy else "")
+    return " ".join(text.split())
 
 
-def _own(invocation: Invocation) -> list[Check]:
-    from embedmq.cli.diagnosis import kafka_checks, redis_checks
+def _checks(invocation: Invocation, *, load: bool) -> Iterator[Check]:
+    """Those of this package, then those of others, which are told what failed."""
+    from embedmq.cli.diagnosis import checks  # aiokafka takes a while to import: not for a list of commands
 
-    setup = setup_of(invocation)
+    failed: set[str] = set()
+    for check in checks(invocation):
+        failed |= set() if check.ok else {check.name}
+        yield check
+    yield from _others(Visit(invocation=invocation, load=load, failed=frozenset(failed)))
 
-    async def run() -> list[Check]:
-        return [*await kafka_checks(setup), *await redis_checks(setup)]
 
-    return asyncio.run(run())
-
-
-def _others(invocation: Invocation) -> Iterable[Check]:
+def _others(visit: Visit) -> Iterable[Check]:
     for entry in entry_points(group=GROUP):
         try:
-            yield from entry.load()(invocation)
+            yield from entry.load()(visit)
         except ImportError as error:
-            yield Check(name=entry.name, ok=True, found=f"not installed ({error.name}): {install_hint(entry.module)}")
+            yield Check(name=entry.name, ok=None, found=f"not installed ({error.name}): {install_hint(entry.module)}")
         except Exception as error:  # one broken check does not hide the others
-            found = f"could not be looked at: {type(error).__name__}: {error}"
-            yield Check(name=entry.name, ok=False, found=found, remedy="run it again with --debug", exit_code=USAGE)
+            found = f"could not be looked at: {type(error).__name__}"  # what it says may quote a secret
+            remedy = "this is a fault of ours: tell us, with what you asked"
+            yield Check(name=entry.name, ok=False, found=found, remedy=remedy, exit_code=WRONG)
