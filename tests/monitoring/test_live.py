@@ -14,6 +14,7 @@ from types import ModuleType
 import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from embedmq_local.stack import Stack
+from embedmq_schemas.names import READERS
 from embedmq_worker.engine.devices import used_and_total_bytes
 from embedmq_worker.health import MAX_CONNECTIONS, Endpoint, Health, Scrape
 from embedmq_worker.metrics import METRICS, PROCESS, Metrics
@@ -34,8 +35,8 @@ checkpoint = "null:64"
 SETTINGS = "[worker]\nretry_delays_s = [1]\n[cache]\nenabled = true\n"
 SECRET_TEXT = "nobody-else-may-read-this"
 FAULTS = {
-    "cache_failures_total", "retries_total", "model_paused", "records_repeated_total", "records_lost_total",
-    "model_evictions_total", "model_load_failures_total", "out_of_memory_total", "items_coalesced_total",
+    "retries_total", "model_paused", "records_repeated_total", "model_evictions_total",
+    "model_load_failures_total", "out_of_memory_total", "items_coalesced_total",
     "spans_dropped_total", "quota_refused_total", "device_memory_bytes",
 }  # fmt: skip
 """What has labels, and no sample before something goes wrong, or without a GPU."""
@@ -128,6 +129,8 @@ async def test_a_scrape_before_kafka_answers_and_by_many_at_once_is_answered(
         assert {status for status, _ in found} == {200}
         assert waiting.metric("ready") == 0
         assert waiting.metric("worker_info", prefix=prefix) == 1
+        for reader in READERS:  # or Prometheus would see no increase when the first are lost
+            assert f'embedmq_records_lost_total{{reader="{reader}"}} 0.0' in found[0][1]
         assert waiting.get("/health")[0] == 200
     finally:
         kill(waiting.process)

@@ -37,7 +37,7 @@ def test_a_panel_asks_for_what_workers_expose(panel: Panel) -> None:
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
 def test_an_alert_rings_by_what_workers_expose_and_says_what_to_do(alert: Alert) -> None:
     """Its examples are of the same series; whoever is called finds its heading on the page."""
-    for query in (alert.expr, *alert.fires, *alert.silent):
+    for query in (alert.expr, *(name for series in (alert.fires, *alert.also, alert.silent) for name in series)):
         assert unknown(query) == []
     assert re.fullmatch(r"EmbedMQ[A-Z]\w+", alert.name)
     assert alert.severity in get_args(Severity)
@@ -46,6 +46,14 @@ def test_an_alert_rings_by_what_workers_expose_and_says_what_to_do(alert: Alert)
     assert set(re.findall(r"\$labels\.(\w+)", alert.summary)) <= alert.labels.keys()
     assert f"\n### {alert.name}\n" in page.page(QUESTIONS)
     assert f"#{alert.name.lower()}'" in rules.rules(QUESTIONS)
+
+
+@pytest.mark.parametrize("alert", [alert for alert in ALERTS if "increase(" in alert.expr and alert.held_for == "0m"])
+def test_an_alert_that_rings_at_once_is_tried_with_a_series_that_begins_with_the_failure(alert: Alert) -> None:
+    """As real ones do that have labels; those without are there from the start, with 0."""
+    begun = [values for series in alert.also for values in series.values() if values.startswith("_x50 ")]
+    exposed = {metric.name: metric.labels for metric in METRICS}
+    assert begun or not any(exposed[chosen.name] for query in alert.fires for chosen in selectors(query))
 
 
 def test_names_are_told_apart_and_given_once() -> None:

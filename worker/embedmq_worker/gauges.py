@@ -1,10 +1,14 @@
-"""What do the gauges say at the moment that somebody reads them?"""
+"""What do metrics say before anything happens, and gauges at the moment that somebody reads them?"""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
+from embedmq_schemas.codes import CODES
+from embedmq_schemas.names import READERS
 from embedmq_schemas.requests import LANES
 
 from embedmq_worker.config import Config
@@ -13,9 +17,20 @@ from embedmq_worker.health import Health
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.road import Road
 
+COUNTED: Final[Mapping[str, tuple[str, ...]]] = {
+    "records_lost_total": READERS,
+    "dead_letters_total": tuple(code for code, facts in CODES.items() if facts.dead_letter),
+    "cache_failures_total": ("read", "write"),
+}
+"""Failures that have few labels, by their values: 0 from the start, since Prometheus sees no increase in a series that
+begins with the failure. Those of models would be too many."""
+
 
 def describe(metrics: Metrics, config: Config) -> None:
-    """What stays so for as long as the process lives."""
+    """What stays so for as long as the process lives, and what is counted from 0."""
+    for name, values in COUNTED.items():
+        for value in values:
+            metrics.count(name, 0, value)
     versions = (_version("embedmq"), platform.python_version(), _version("torch"))
     metrics.set("worker_info", 1, config.prefix, *versions, config.worker.device)
 

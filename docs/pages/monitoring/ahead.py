@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from docs.pages.monitoring.form import Alert, Panel, Question
+from docs.pages.monitoring.rises import risen
 
+_TOO_LITTLE: Final = 'embedmq_out_of_memory_total{step=~"halve|fail"}'
 _WORKERS: Final = "on (job, instance) embedmq_worker_info"
 
 QUESTION: Final = Question(
@@ -171,12 +173,13 @@ QUESTION: Final = Question(
             "EmbedMQOutOfMemory",
             "warning",
             "0m",
-            'sum by (model) (increase(embedmq_out_of_memory_total{step=~"halve|fail"}[15m])) > 0',
+            f"sum by (model) {risen(_TOO_LITTLE, '15m')}",
             "Batches of {{ $labels.model }} do not fit the device's memory",
             "Lower `worker.max_batch_tokens` or `worker.memory_budget_bytes`; see who else uses the device.",
             {'embedmq_out_of_memory_total{model="m",step="halve"}': "0+0x50 1+0x10"},
             {"model": "m"},
             {'embedmq_out_of_memory_total{model="m",step="free_cache"}': "0+1x60"},
+            ({'embedmq_out_of_memory_total{model="m",step="fail"}': "_x50 1x10"},),
         ),
         Alert(
             "EmbedMQCacheFails",

@@ -33,7 +33,8 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A rule, with a test: with the series `fires` it does after an hour, labelled so, and with `silent` it never does.
+    """A rule, with tests: with the series `fires` it does after an hour, labelled so, and with each of `also`; with
+    `silent` it never does.
 
     `summary` may name labels as `{{ $labels.model }}`.
     """
@@ -47,6 +48,7 @@ class Alert:
     fires: Series
     labels: Mapping[str, str]
     silent: Series
+    also: tuple[Series, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

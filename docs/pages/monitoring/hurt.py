@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from docs.pages.monitoring.form import Alert, Panel, Question
+from docs.pages.monitoring.rises import risen
 
 _OURS: Final = 'code=~"model_unavailable|processing_failed|undeliverable"'
 """Failures that callers cannot help; the others say what is wrong with a request."""
@@ -113,12 +114,13 @@ QUESTION: Final = Question(
             "EmbedMQDeadLetters",
             "warning",
             "0m",
-            "sum by (code) (increase(embedmq_dead_letters_total[15m])) > 0",
+            f"sum by (code) {risen('embedmq_dead_letters_total', '15m')}",
             "Requests became dead letters: {{ $labels.code }}",
             "`embedmq dead list` shows which, and why. Mend the cause, then `embedmq dead replay`, or `purge`.",
             {'embedmq_dead_letters_total{code="malformed"}': "0+0x50 2+0x10"},
             {"code": "malformed"},
             {'embedmq_dead_letters_total{code="malformed"}': "7+0x60"},
+            ({'embedmq_dead_letters_total{code="malformed"}': "_x50 7x10"},),
         ),
         Alert(
             "EmbedMQModelPaused",
@@ -136,24 +138,26 @@ QUESTION: Final = Question(
             "EmbedMQModelNotLoaded",
             "warning",
             "0m",
-            "sum by (model, error) (increase(embedmq_model_load_failures_total[15m])) > 0",
+            f"sum by (model, error) {risen('embedmq_model_load_failures_total', '15m')}",
             "{{ $labels.model }} cannot be loaded: {{ $labels.error }}",
             "`embedmq models` has the reason, `embedmq doctor` the remedy.",
             {'embedmq_model_load_failures_total{model="m",error="CheckpointInvalid"}': "0+0x50 1+0x10"},
             {"model": "m", "error": "CheckpointInvalid"},
             {'embedmq_model_load_failures_total{model="m",error="CheckpointInvalid"}': "2+0x60"},
+            ({'embedmq_model_load_failures_total{model="m",error="CheckpointInvalid"}': "_x50 1x10"},),
         ),
         Alert(
             "EmbedMQRecordsLost",
             "critical",
             "0m",
-            "sum by (reader) (increase(embedmq_records_lost_total[1h])) > 0",
+            f"sum by (reader) {risen('embedmq_records_lost_total', '1h')}",
             "Retention removed requests that no worker had read ({{ $labels.reader }})",
             "They are lost: the event `records_lost` says how many, and where. Raise the topics' `retention.ms`, add "
             "workers, and have the producers of that time publish again.",
             {'embedmq_records_lost_total{reader="bulk"}': "0+0x50 100+0x10"},
             {"reader": "bulk"},
             {'embedmq_records_lost_total{reader="bulk"}': "0+0x60"},
+            ({'embedmq_records_lost_total{reader="bulk"}': "_x50 50000x10"},),
         ),
     ),
 )

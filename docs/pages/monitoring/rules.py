@@ -27,7 +27,8 @@ def tests(questions: tuple[Question, ...]) -> str:
     lines = ["rule_files: [alerts.yaml]", "evaluation_interval: 1m", "tests:"]
     for question in questions:
         for alert in question.alerts:
-            lines += _test(alert, "fires", alert.fires, [alert.labels])
+            for series in (alert.fires, *alert.also):
+                lines += _test(alert, "fires", series, [alert.labels])
             lines += _test(alert, "is silent", alert.silent, [])
     return NOTE + "\n".join(lines) + "\n"
 
