@@ -368,6 +368,24 @@ async def test_a_partition_that_is_let_go_is_read_at_once(world: World, make_sou
         assert time.monotonic() - released_s < POLL_MS / 1000
 
 
+async def test_what_is_answered_is_committed_before_other_topics_are_read(
+    world: World, make_source: MakeSource, prefix: str
+) -> None:
+    """Whether its topic stays or goes: nobody computes it again because of an order for another model."""
+    stays, goes, comes = [await world.create(new_id(), 1) for _ in range(3)]
+    source = await make_source(stays)
+    await source.subscribe([stays, goes], 60)
+    await until(lambda: source.partitions == 2, "both")
+    async with Reading(source) as reading:
+        for topic in (stays, goes):
+            await world.produce(topic, b"x")
+        await until(lambda: len(reading.reads) == 2, "a record of each")
+        complete(reading.reads)
+        await source.subscribe([stays, comes], 0)
+    for topic in (stays, goes):
+        assert await world.committed(f"{prefix}.interactive", topic) == {0: 1}
+
+
 async def test_a_record_that_waits_for_more_than_half_of_the_retention_is_warned_of(
     world: World, make_source: MakeSource, metrics: Metrics, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ class Source:
                     await self._settled.wait()
         except TimeoutError:
             log.warning("topics_left_unfinished", extra={"reader": self.reader, "requests": self._unfinished()})
+        await self._commits.revoke(self._partitions.committable())  # of those that stay, too, while they are ours
         self._topics, self._leaving = topics, frozenset()
         # aiokafka forgets the assignment at once, and says so later: whoever trusted in it until then would be wrong
         self._partitions.revoke()
