@@ -161,11 +161,11 @@ def test_a_redis_that_would_lose_results_is_told(embedmq: Run, redis: RedisServe
 def test_a_replica_is_not_taken_for_a_primary(embedmq: Run, redis: RedisServer, stack: Stack) -> None:
     """It would refuse every write."""
     with closing(Redis.from_url(redis.url)) as client:
-        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        client.replicaof("127.0.0.1", "1")
         try:
             found = by_name(embedmq("doctor", "--redis", redis.url, "--json"))
         finally:
-            client.execute_command("REPLICAOF", "NO", "ONE")
+            client.replicaof("NO", "ONE")
     assert found["redis role"]["ok"] is False
     assert "name the one primary" in found["redis role"]["remedy"]
 
