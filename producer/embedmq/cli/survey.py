@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from aiokafka.conn import create_conn
+from aiokafka.errors import IncompatibleBrokerVersion
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
@@ -56,20 +57,23 @@ class Survey(Struct, frozen=True):
 
 
 async def survey(setup: Setup, address: str) -> Survey:
-    """Ask one address; raises KafkaError and OSError. Takes as long as it takes: callers set a limit."""
+    """Ask one address, for as long as it takes. Raises OSError, KafkaError; IncompatibleBrokerVersion below Kafka 2.3."""
     options = connection_options(setup)
     del options["bootstrap_servers"]
     host, _, port = address.rpartition(":")
     connection = await create_conn(host.strip("[]"), int(port), **options)
     try:
+        spoken: Any = await connection.send(ApiVersionRequest())
+        versions = {key: most for key, _, most in spoken.api_versions}
+        if versions.get(_Ask.API_KEY, 0) < _Asked.API_VERSION:
+            raise IncompatibleBrokerVersion("it cannot tell what is allowed")
         told: Any = await connection.send(_Ask())
-        versions: Any = await connection.send(ApiVersionRequest())
     finally:
         connection.close()
     return Survey(
         {node: (host, port) for node, host, port, _ in told.brokers},
         {name: _seen(name, partitions, allowed) for _, name, _, partitions, allowed in told.topics},
-        {key: most for key, _, most in versions.api_versions},
+        versions,
     )
 
 
