@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from embedmq_schemas.control import Order, encode_order
+from embedmq_worker.assemble import Configured
 from embedmq_worker.config import Config, Kafka, Model, Worker
 from embedmq_worker.orders import Orders, heed
 from embedmq_worker.residency import View, misfits, plan
@@ -174,6 +175,9 @@ def test_what_left_the_file_stays_known_until_it_is_finished() -> None:
     assert len(roster) == 2
     roster.forget()
     assert set(roster) == set(roster.models) == {"a"}
+    assert "b" not in roster
+    opened = Configured(roster, "cpu").load("b")
+    assert opened.facts.dimensions == 16, "requests for it may have come with those of other models, and still wait"
 
 
 def test_settings_that_need_a_restart_are_named_as_the_file_calls_them() -> None:

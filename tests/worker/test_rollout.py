@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 
+import pytest
+from aiokafka.errors import NoBrokersAvailable
 from embedmq_schemas.topics import Topic
+from embedmq_worker import rollout
 from embedmq_worker.config import Config, Kafka, Model
 from embedmq_worker.rollout import Rollout
 from embedmq_worker.roster import Roster
@@ -16,6 +19,19 @@ from embedmq_worker.topics import Topics
 from tests.worker.test_residents import FakeOpener, StartResidents, start
 
 __all__ = ["start"]
+
+
+class Away(Topics):
+    """A Kafka without a controller: aiokafka's admin client says that in several ways."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__(Kafka(bootstrap=["127.0.0.1:1"]))
+        self.errors = list(errors)
+
+    async def create(self, topics: Iterable[Topic]) -> list[str]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return []
 
 
 class Slow(Topics):
@@ -36,8 +52,8 @@ async def test_a_model_that_is_added_is_known_everywhere_before_its_topic_is_mad
     before = {"a": Model(checkpoint="null:8")}
     roster, residents = Roster(Served(before)), start(FakeOpener({"a": 1}))
     topics, changed = Slow(), asyncio.Event()
-    rollout = Rollout(Config(models=before), roster, residents, topics, [], changed)
-    applying = asyncio.create_task(rollout.apply(Served(before | {"added": Model(checkpoint="null:16")}), 0))
+    rolling = Rollout(Config(models=before), roster, residents, topics, [], changed)
+    applying = asyncio.create_task(rolling.apply(Served(before | {"added": Model(checkpoint="null:16")}), 0))
     await asyncio.wait_for(changed.wait(), 60)
     for name in roster:
         assert residents.facts(name) is None
@@ -47,4 +63,19 @@ async def test_a_model_that_is_added_is_known_everywhere_before_its_topic_is_mad
     with contextlib.suppress(asyncio.CancelledError):
         await applying
     assert roster.keys() == residents.states().keys()
+    await topics.close()
+
+
+async def test_kafka_may_be_away_while_an_order_is_followed(
+    start: StartResidents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its client makes of that: the topics are made when it is back, and no worker ends."""
+    monkeypatch.setattr(rollout, "AGAIN_S", 0.0)
+    before = {"a": Model(checkpoint="null:8", served=False)}
+    after = Served({"a": Model(checkpoint="null:8")})
+    topics = Away(NoBrokersAvailable(), TimeoutError(), AttributeError("nodeId"))
+    roster = Roster(Served(before))
+    rolling = Rollout(Config(models=before), roster, start(FakeOpener({"a": 1})), topics, [], asyncio.Event())
+    await asyncio.wait_for(rolling.apply(after, 7), 60)
+    assert (topics.errors, roster.offset) == ([], 7)
     await topics.close()

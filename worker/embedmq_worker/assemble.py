@@ -14,7 +14,7 @@ from embedmq_schemas.requests import LANES
 from embedmq_worker.absent import Absent
 from embedmq_worker.cancel import Cancellations
 from embedmq_worker.choose import Budget, Chooser, budget
-from embedmq_worker.config import Config, Model, Worker
+from embedmq_worker.config import Config, Worker
 from embedmq_worker.contents import Contents
 from embedmq_worker.decode import Decoder
 from embedmq_worker.delivery import Delivery
@@ -23,7 +23,6 @@ from embedmq_worker.engine import null
 from embedmq_worker.engine.checkpoint import expect, locate, size_bytes
 from embedmq_worker.engine.load import load
 from embedmq_worker.engine.seam import Engine, ModelFacts
-from embedmq_worker.errors import CheckpointMissing
 from embedmq_worker.forward import Forward
 from embedmq_worker.gather import Gather
 from embedmq_worker.guard import Guard
@@ -70,7 +69,7 @@ def pools(config: Config) -> Iterator[ThreadPoolExecutor]:
 
 
 class Configured:
-    """Opens the models of the roster, and no other. Called in the loader's thread."""
+    """Opens the models that the roster lists, or listed when they were asked for. Called in the loader's thread."""
 
     def __init__(self, roster: Roster, device: str) -> None:
         self._roster = roster
@@ -78,18 +77,12 @@ class Configured:
 
     def size_bytes(self, model: str) -> int:
         """What its weights will take; one of the hub is fetched for that."""
-        found = self._find(model)
+        found = self._roster.last(model)
         return size_bytes(found, lambda text: Path(locate(text, trust_remote_code=found.trust_remote_code).source))
 
     def load(self, model: str) -> Engine:
         """Load it onto the device."""
-        return load(self._find(model), self._device)
-
-    def _find(self, model: str) -> Model:
-        try:
-            return self._roster[model]
-        except KeyError:
-            raise CheckpointMissing(f"{model} is not configured any more") from None
+        return load(self._roster.last(model), self._device)
 
 
 def house(config: Config, roster: Roster, sharers: int) -> Residents:

@@ -76,7 +76,7 @@ class Rollout:
         while True:
             try:
                 await ensure(self._topics, wanted_requests(self._config, self._roster.models, self._names))
-            except KafkaError as error:
+            except (KafkaError, TimeoutError, AttributeError) as error:  # the latter: aiokafka knows no controller yet
                 if not told:
                     log.warning("topics_not_created", extra={"error": f"{type(error).__name__}: {error}"})
                 told = True

@@ -17,12 +17,15 @@ class Roster(Mapping[str, Model]):
     def __init__(self, served: Served, offset: int = -1) -> None:
         """`offset` is that of the last order in it."""
         self._now = served
-        self._leaving: Mapping[str, Model] = {}
+        self._former: Mapping[str, Model] = {}
+        self._leaving: frozenset[str] = frozenset()
         self.offset = offset
 
     def __getitem__(self, name: str) -> Model:
         found = self._now.models.get(name)
-        return self._leaving[name] if found is None else found
+        if found is None and name not in self._leaving:
+            raise KeyError(name)
+        return self.last(name)
 
     def __iter__(self) -> Iterator[str]:
         yield from self._now.models
@@ -49,11 +52,20 @@ class Roster(Mapping[str, Model]):
         """Whether requests for a model are to be read here."""
         return name in self._now.models and self._now.models[name].served
 
+    def last(self, name: str) -> Model:
+        """A model, as it was last listed: of one that is gone, requests may still wait that came with those of others,
+        on a shared topic or a retry topic. Raises KeyError for one that never was. May be called from any thread.
+        """
+        found = self._now.models.get(name)
+        return self._former[name] if found is None else found
+
     def become(self, served: Served) -> None:
         """From now on it is this."""
-        self._leaving = {name: model for name, model in self._now.models.items() if name not in served.models}
+        gone = {name: model for name, model in self._now.models.items() if name not in served.models}
+        self._former = {**self._former, **gone}
+        self._leaving = frozenset(gone)
         self._now = served
 
     def forget(self) -> None:
-        """What was read of those that left is finished."""
-        self._leaving = {}
+        """Nothing more is read of those that left."""
+        self._leaving = frozenset()
