@@ -57,7 +57,7 @@ class Survey(Struct, frozen=True):
 
 
 async def survey(setup: Setup, address: str) -> Survey:
-    """Ask one address, for as long as it takes. Raises OSError, KafkaError; IncompatibleBrokerVersion below Kafka 2.3."""
+    """Ask one address, for as long as it takes. Raises OSError, KafkaError; IncompatibleBrokerVersion below 2.3."""
     options = connection_options(setup)
     del options["bootstrap_servers"]
     host, _, port = address.rpartition(":")
