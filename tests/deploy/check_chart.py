@@ -156,6 +156,24 @@ def test_a_pool_without_workers_is_woken_by_every_topic_that_it_reads(rendered: 
     assert asked == lanes | {(names.group("retry"), names.retry(delay)) for delay in (10, 300, 7200)}
 
 
+def test_no_pool_is_woken_by_a_topic_that_nobody_makes(rendered: Rendered) -> None:
+    """That of a model which is listed and not served: KEDA takes a topic that is not there for a failure."""
+    unserved = "pools.default.models.minilm.served=false"
+    (scaled,) = only(rendered(CHART / "ci" / "keda-prometheus.yaml", unserved), "ScaledObject")
+    topics = {trigger["metadata"]["topic"] for trigger in scaled["spec"]["triggers"] if trigger["type"] == "kafka"}
+    assert not {topic for topic in topics if "minilm" in topic}
+
+
+@pytest.mark.parametrize(("fewest", "sleeps"), [(0, True), (1, False)])
+def test_pools_that_may_have_no_workers_are_labelled_so(rendered: Rendered, fewest: int, sleeps: bool) -> None:
+    """Or their alert would wake somebody up whenever they go to sleep."""
+    scale = f"pools.default.autoscaling.minReplicas={fewest}"
+    (monitor,) = only(rendered(CHART / "ci" / "keda-prometheus.yaml", scale), "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    found = {rule["targetLabel"]: rule.get("regex") for rule in endpoint["relabelings"]}
+    assert found == {"pool": None} | ({"sleeps": "mq-embedmq-default"} if sleeps else {})
+
+
 def test_keda_asks_each_ready_worker_where_there_is_no_prometheus(rendered: Rendered) -> None:
     """One number of one model and lane at a time, over a service without an address of its own."""
     objects = rendered(CHART / "ci" / "keda-workers.yaml")

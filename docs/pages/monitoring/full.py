@@ -67,13 +67,17 @@ QUESTION: Final = Question(
             "EmbedMQSaturated",
             "warning",
             "15m",
-            "avg(embedmq_device_busy_ratio) > 0.9 and sum(embedmq_lag_tokens) > 0 "
-            "and sum(embedmq_lag_tokens) > sum(embedmq_lag_tokens offset 15m)",
-            "All devices are busy, and what waits grows",
+            "avg by (job, pool) (embedmq_device_busy_ratio) > 0.9 and sum by (job, pool) (embedmq_lag_tokens) > 0 "
+            "and sum by (job, pool) (embedmq_lag_tokens) > sum by (job, pool) (embedmq_lag_tokens offset 15m)",
+            "All devices of {{ $labels.job }} {{ $labels.pool }} are busy, and what waits grows",
             "Add workers: up to one for each partition of the busiest topic. If there are as many already, add "
             "partitions, or give the model that takes most a pool of its own.",
-            {'embedmq_device_busy_ratio{instance="a"}': "1+0x60", 'embedmq_lag_tokens{instance="a"}': "0+1000x60"},
-            {},
+            {
+                'embedmq_device_busy_ratio{job="w",pool="gpu",instance="a"}': "1+0x60",
+                'embedmq_device_busy_ratio{job="w",pool="cpu",instance="b"}': "0+0x60",
+                'embedmq_lag_tokens{job="w",pool="gpu",instance="a"}': "0+1000x60",
+            },
+            {"job": "w", "pool": "gpu"},
             {'embedmq_device_busy_ratio{instance="a"}': "1+0x60", 'embedmq_lag_tokens{instance="a"}': "60000-900x60"},
         ),
         Alert(

@@ -10,7 +10,8 @@ from docs.pages.monitoring.rises import risen
 _OURS: Final = 'code=~"model_unavailable|processing_failed|undeliverable"'
 """Failures that callers cannot help; the others say what is wrong with a request."""
 _SHARE: Final = (
-    "sum by (model) (rate(embedmq_requests_total{{{some}}}[5m])) / sum by (model) (rate(embedmq_requests_total[5m]))"
+    "sum by (job, model) (rate(embedmq_requests_total{{{some}}}[5m])) "
+    "/ sum by (job, model) (rate(embedmq_requests_total[5m]))"
 )
 
 QUESTION: Final = Question(
@@ -114,7 +115,7 @@ QUESTION: Final = Question(
             "EmbedMQDeadLetters",
             "warning",
             "0m",
-            f"sum by (code) {risen('embedmq_dead_letters_total', '15m')}",
+            f"sum by (job, code) {risen('embedmq_dead_letters_total', '15m')}",
             "Requests became dead letters: {{ $labels.code }}",
             "`embedmq dead list` shows which, and why. Mend the cause, then `embedmq dead replay`, or `purge`.",
             {'embedmq_dead_letters_total{code="malformed"}': "0+0x50 2+0x10"},
@@ -126,7 +127,7 @@ QUESTION: Final = Question(
             "EmbedMQModelPaused",
             "critical",
             "5m",
-            "max by (model) (embedmq_model_paused) == 1",
+            "max by (job, model) (embedmq_model_paused) == 1",
             "{{ $labels.model }} fails so often that it is paused",
             "Its requests wait, and none is lost. The events `processing_failed` and `model_not_loaded` "
             "say why; it goes on by itself once one of its requests goes well.",
@@ -138,7 +139,7 @@ QUESTION: Final = Question(
             "EmbedMQModelNotLoaded",
             "warning",
             "0m",
-            f"sum by (model, error) {risen('embedmq_model_load_failures_total', '15m')}",
+            f"sum by (job, model, error) {risen('embedmq_model_load_failures_total', '15m')}",
             "{{ $labels.model }} cannot be loaded: {{ $labels.error }}",
             "`embedmq models` has the reason, `embedmq doctor` the remedy.",
             {'embedmq_model_load_failures_total{model="m",error="CheckpointInvalid"}': "0+0x50 1+0x10"},
@@ -150,7 +151,7 @@ QUESTION: Final = Question(
             "EmbedMQRecordsLost",
             "critical",
             "0m",
-            f"sum by (reader) {risen('embedmq_records_lost_total', '1h')}",
+            f"sum by (job, reader) {risen('embedmq_records_lost_total', '1h')}",
             "Retention removed requests that no worker had read ({{ $labels.reader }})",
             "They are lost: the event `records_lost` says how many, and where. Raise the topics' `retention.ms`, add "
             "workers, and have the producers of that time publish again.",

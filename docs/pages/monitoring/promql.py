@@ -9,8 +9,8 @@ from typing import Final
 
 from embedmq_worker.metrics import METRICS, PROCESS, Metric
 
-TARGET: Final = frozenset({"job", "instance"})
-"""Labels that Prometheus itself puts on whatever it scrapes."""
+TARGET: Final = frozenset({"job", "instance", "pool", "sleeps"})
+"""Labels of whatever is scraped: two of Prometheus's own, and two that the chart gives, which others may lack."""
 WORDS: Final = frozenset({"and", "or", "unless", "offset", "bool", "atan2", "inf", "nan"})
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')

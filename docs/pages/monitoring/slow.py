@@ -47,7 +47,7 @@ QUESTION: Final = Question(
             "EmbedMQInteractiveSlow",
             "warning",
             "10m",
-            "histogram_quantile(0.99, sum by (le, model) "
+            "histogram_quantile(0.99, sum by (job, le, model) "
             '(rate(embedmq_request_seconds_bucket{lane="interactive"}[5m]))) > 5',
             "One of a hundred live requests for {{ $labels.model }} takes more than 5 s",
             "See the panels of *Why?* from left to right: the step whose time grew is the one. If it is none, requests "
@@ -69,7 +69,7 @@ QUESTION: Final = Question(
             "EmbedMQInteractiveWaits",
             "critical",
             "5m",
-            'max by (model) (embedmq_lag_age_seconds{lane="interactive"}) > 60',
+            'max by (job, model) (embedmq_lag_age_seconds{lane="interactive"}) > 60',
             "Live requests for {{ $labels.model }} have waited for more than a minute",
             "Is the model loaded (`embedmq models`)? Is it paused? Else the workers are too few, or a step of *Why?* "
             "stands still.",

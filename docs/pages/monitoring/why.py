@@ -70,10 +70,11 @@ QUESTION: Final = Question(
             "EmbedMQWorldAway",
             "critical",
             "1m",
-            "max by (world) (embedmq_world_away_seconds) > 60",
-            "A worker has waited for {{ $labels.world }} for more than a minute",
-            "Nothing is lost, and nothing moves. Is it up, reachable, and may workers write to it? Their logs "
-            "have the error in `redis_away`, `commit_failed`, `produce_failed` or `dead_letter_blocked`.",
+            "max by (job, world) (embedmq_world_away_seconds) > 60",
+            "At least one worker has waited for {{ $labels.world }} for more than a minute",
+            "Nothing is lost, and nothing moves there; if it is one of many, see its machine first. Else: is "
+            "it up, reachable, and may workers write to it? Their logs say why in `redis_away`, `commit_failed`, "
+            "`produce_failed` or `dead_letter_blocked`.",
             {'embedmq_world_away_seconds{world="redis",instance="a"}': "0+60x60"},
             {"world": "redis"},
             {'embedmq_world_away_seconds{world="redis",instance="a"}': "0 3 0 5 0+0x56"},
