@@ -12,7 +12,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from embedmq_schemas.limits import MIB
 from embedmq_worker.affinity import MOST_MOVED, Member, decide
 from embedmq_worker.assignor import NAME, Assignor
-from embedmq_worker.placing import SLACK
+from embedmq_worker.placing import CANDIDATES, SLACK
 from embedmq_worker.standing import USER_DATA_BYTES, Standing, Told, decode, encode
 from embedmq_worker.traffic import weights
 from embedmq_worker.units import divide
@@ -290,3 +290,28 @@ def test_what_a_worker_says_is_bounded_and_what_it_holds_goes_first() -> None:
     assert set(found.owned) == {"p.m77.bulk"}
     assert set(found.standing.arriving) == {"m1", "m4999"}
     assert len(found.standing.resident) > 500
+
+
+def test_a_hot_model_gets_as_many_homes_as_it_needs() -> None:
+    """More than those that prefer it most: workers beyond them carry nothing else, and would carry nothing."""
+    workers, partitions = 100, {"p.hot.bulk": range(200), **{f"p.rare{n}.bulk": range(1) for n in range(300)}}
+    names = [f"w{number}" for number in range(workers)]
+    few = names[:CANDIDATES]
+    before = {name: {"p.hot.bulk": list(range(200))[number :: len(few)]} for number, name in enumerate(few)}
+    for number, topic in enumerate(list(partitions)[1:]):
+        before.setdefault(names[number % workers], {})[topic] = [0]
+    decision: Decision = before
+    for _ in range(20):
+        standings = {
+            name: Standing(
+                tokens_per_s=100.0,
+                memory_bytes=8 * MIB,
+                resident={"hot": MIB} if "p.hot.bulk" in topics else {},
+                arriving={"hot": 25.0 * len(topics.get("p.hot.bulk", ()))},
+            )
+            for name, topics in decision.items()
+        }
+        decision = decide(partitions, fleet(workers, list(partitions), decision, standings))
+    heaviest = max(len(topics.get("p.hot.bulk", ())) for topics in decision.values())
+    assert len(homes(decision)["hot"]) >= 64
+    assert heaviest <= 3, "two are the mean"

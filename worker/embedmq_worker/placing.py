@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -14,7 +15,8 @@ from embedmq_worker.rendezvous import Rendezvous
 SLACK: Final = 0.25
 """How much more than its fair share a worker may carry before something is put elsewhere."""
 CANDIDATES: Final = 32
-"""How many workers are asked by preference; when none of them has room, whoever carries least gets it."""
+"""How many workers are asked by preference, at least: twice as many as may be homes. When none of them has room,
+whoever carries least gets it."""
 
 
 class Placing:
@@ -70,9 +72,14 @@ class Placing:
         return first
 
     def _rank(self, units: Sequence[int]) -> None:
-        eligible = [self.eligible[unit] for unit in units]
-        best = self.preferences.best(self.keys[list(units)], eligible, CANDIDATES)
-        self._ranked.update(zip(units, best, strict=True))
+        """By number of candidates, so that the many rare models are ranked at once."""
+        by_number: defaultdict[int, list[int]] = defaultdict(list)
+        for unit in units:
+            by_number[max(CANDIDATES, 2 * self._most[unit])].append(unit)
+        for number, alike in by_number.items():
+            eligible = [self.eligible[unit] for unit in alike]
+            best = self.preferences.best(self.keys[alike], eligible, number)
+            self._ranked.update(zip(alike, best, strict=True))
 
     def _place(self, unit: int, partitions: list[int]) -> None:
         homes, left = self._ledger.homes[unit], partitions
