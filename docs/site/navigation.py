@@ -27,6 +27,7 @@ NAVIGATION: Final[Mapping[str, Group]] = {
     "Operate it": {
         "Deploy": "deploy.md",
         "Watch a fleet: top": "top.md",
+        "Find out what is wrong: doctor": "doctor.md",
         "Change models without a restart": "control.md",
         "Monitoring": "monitoring.md",
         "Traces": "tracing.md",

@@ -90,6 +90,10 @@ BLOCKS: Final[Mapping[str, Mapping[str, Proof]]] = {
         "python: now = *": "tests/testing/test_page.py::test_the_snippet_of_the_page_runs",
         "*": "tests/testing/test_page.py::test_the_example_of_the_page_passes_and_so_do_the_other_fixtures",
     },
+    "docs/doctor.md": {
+        "sh: *": "tests/cli/test_doctor.py::test_a_worker_is_looked_at_for_its_own_needs",
+        "console: *": "tests/cli/test_doctor_page.py::test_the_transcript_is_what_a_run_prints",
+    },
     "docs/top.md": {
         "sh: pip install *": Reason.INSTALLS,
         "sh: *": "tests/top/test_command.py",
