@@ -8,15 +8,20 @@ from collections.abc import Iterable
 
 import pytest
 from aiokafka.errors import NoBrokersAvailable
+from embedmq_schemas.names import Names
 from embedmq_schemas.topics import Topic
 from embedmq_worker import rollout
 from embedmq_worker.config import Config, Kafka, Model
+from embedmq_worker.control import Control
+from embedmq_worker.orders import Orders
 from embedmq_worker.rollout import Rollout
 from embedmq_worker.roster import Roster
 from embedmq_worker.served import Served
+from embedmq_worker.steering import Steering
 from embedmq_worker.topics import Topics
 
 from tests.worker.test_residents import FakeOpener, StartResidents, start
+from tests.worker.world import until
 
 __all__ = ["start"]
 
@@ -78,4 +83,33 @@ async def test_kafka_may_be_away_while_an_order_is_followed(
     rolling = Rollout(Config(models=before), roster, start(FakeOpener({"a": 1})), topics, [], asyncio.Event())
     await asyncio.wait_for(rolling.apply(after, 7), 60)
     assert (topics.errors, roster.offset) == ([], 7)
+    await topics.close()
+
+
+async def test_whatever_a_file_holds_it_stops_no_worker(
+    start: StartResidents, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A path that the system does not take, a folder that may not be looked into: the old state stays, the log says
+    why, and the next SIGHUP is heeded."""
+    errors: list[Exception] = [OSError(36, "File name too long"), RuntimeError("no home"), RecursionError("nested")]
+    before = {"a": Model(checkpoint="null:8", served=False)}
+    config, roster, hung_up, topics = Config(models=before), Roster(Served(before)), asyncio.Event(), Away()
+
+    def reread() -> Config:
+        if errors:
+            raise errors.pop(0)
+        return Config(models={"a": Model(checkpoint="null:8")})
+
+    rolling = Rollout(config, roster, start(FakeOpener({"a": 1})), topics, [], asyncio.Event())
+    control = Control(Kafka(bootstrap=["127.0.0.1:1"], start_timeout_s=1.0), Names("p"), "w")
+    running = asyncio.create_task(Steering(config, Orders(), control, rolling, reread, hung_up).run())
+    while not roster["a"].served:
+        hung_up.set()
+        await until(lambda: not hung_up.is_set() or running.done(), "it is heeded")
+        assert not running.done()
+    told = [record for record in caplog.records if record.getMessage() == "config_not_reloaded"]
+    assert [vars(record)["error"].split(":")[0] for record in told] == ["OSError", "RuntimeError", "RecursionError"]
+    running.cancel()
+    await asyncio.wait({running})
+    await control.close()
     await topics.close()

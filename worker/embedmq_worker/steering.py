@@ -59,8 +59,9 @@ class Steering:
             async with self._one:
                 try:
                     found = await in_thread(self._read, "reload")
-                except WorkerError as error:
-                    log.warning("config_not_reloaded", extra={"error": str(error)})
+                except Exception as error:  # also what nobody thought of: the file may hold anything, and work goes on
+                    told = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__}: {error}"
+                    log.warning("config_not_reloaded", extra={"error": told})
                     continue
                 if keys := unlike(self._config, found):
                     log.warning("config_needs_restart", extra={"keys": keys})
