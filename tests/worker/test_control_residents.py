@@ -59,6 +59,29 @@ async def test_a_model_that_is_repointed_while_it_loads_is_not_taken(start: Star
     assert residents.engine("a") is opener.engines["a"][1]
 
 
+@pytest.mark.parametrize("seated", [True, False])
+async def test_a_checkpoint_that_cannot_be_closed_does_not_keep_the_other_from_coming(
+    start: StartResidents, seated: bool
+) -> None:
+    """In memory, or on its way there when it is re-pointed: what it holds is lost, and nothing else is."""
+    opener = FakeOpener({"a": 1, "b": 1})
+    opener.stuck.add("a")
+    opener.gates["a"] = threading.Event()
+    residents = start(opener)
+    ask(residents, "a")
+    await until(lambda: opener.calls["a"] == 1, "it loads")
+    if seated:
+        opener.gates["a"].set()
+        await change(residents)
+    residents.follow(*steps(models(wide="a"))[0])
+    opener.gates["a"].set()
+    while not isinstance(await change(residents), Loaded):
+        pass
+    assert opener.engines["a"][0].closed
+    assert residents.engine("a") is opener.engines["a"][1]
+    opener.engines["a"][1].stuck = False
+
+
 async def test_a_model_that_was_repointed_is_nobodys_until_that_is_taken_up(start: StartResidents) -> None:
     """It may be loaded by then: what waits for the device was prepared by the one before."""
     opener = FakeOpener({"a": 1, "b": 1})

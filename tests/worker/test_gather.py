@@ -377,6 +377,20 @@ async def test_a_paused_model_leaves_the_others_their_room(gather: Gather, opene
     assert [ending.job.envelope.id for ending in parked] == [f"m{n}" for n in range(waits - 1, 6)]
 
 
+async def test_a_model_that_is_repointed_is_paused_no_more_and_measured_anew(
+    gather: Gather, opener: Opener, clock: Clock
+) -> None:
+    """Who repairs a model need not wait for the pause that the broken one had earned: its requests run at once."""
+    clock.stop()
+    await pause(gather, opener)
+    gather.meter.tokens_per_s["m"] = 5.0
+    gather.residents.follow(Changes(repointed=frozenset("m")), {name: Model(checkpoint="null:16") for name in "mn"})
+    await asyncio.wait_for(everything(gather), 60)
+    assert {part.job.envelope.id for part in await taken(gather)} == {"a", "b"}
+    assert gather.meter.tokens_per_s["m"] == opener.engines["m"].facts.tokens_per_s
+    assert not gather.pauses.holds("m")
+
+
 async def test_a_trial_that_says_nothing_is_followed_by_another_at_once(gather: Gather, opener: Opener) -> None:
     """The tried request was cancelled, too late or another worker's: the model's pause is not made longer by that."""
     await pause(gather, opener)

@@ -26,9 +26,10 @@ SETTINGS = Worker(model_wait_s=0.2, load_attempts=2, load_failure_s=0.3)
 
 
 class FakeEngine:
-    """Takes `size` bytes; `closed` counts."""
+    """Takes `size` bytes; `closed` counts, and fails of one that is `stuck`."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, stuck: bool = False) -> None:
+        self.stuck = stuck
         self.facts = ModelFacts(dimensions=8, max_tokens=8, bytes=size)
         self.closed = 0
         self.thread = ""
@@ -44,6 +45,8 @@ class FakeEngine:
     def close(self) -> None:
         self.closed += 1
         self.thread = threading.current_thread().name
+        if self.stuck:
+            raise RuntimeError("the device does not answer")
 
 
 class FakeOpener:
@@ -57,6 +60,7 @@ class FakeOpener:
         self.engines: dict[str, list[FakeEngine]] = {}
         self.calls: Counter[str] = Counter()
         self.threads: set[str] = set()
+        self.stuck: set[str] = set()
 
     def size_bytes(self, model: str) -> int:
         self.threads.add(threading.current_thread().name)
@@ -69,7 +73,7 @@ class FakeOpener:
             assert self.gates[model].wait(60)
         if self.errors.get(model):
             raise self.errors[model].pop(0)
-        engine = FakeEngine(self.real[model])
+        engine = FakeEngine(self.real[model], stuck=model in self.stuck)
         self.engines.setdefault(model, []).append(engine)
         return engine
 

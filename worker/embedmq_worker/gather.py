@@ -98,6 +98,8 @@ class Gather:
         if isinstance(change, Failed):
             return self._give_up(model, change.error)
         if isinstance(change, Repointed):
+            self.pauses.forget(model)
+            self.meter.repointed(model)
             self.absent.put([begin_anew(job) for job in self.waiting.withdraw(model)])
         else:
             self.meter.evicted(model)

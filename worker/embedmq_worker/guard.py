@@ -94,6 +94,10 @@ class Guard:
         if history is not None and history.trying:
             history.until_s, history.trying = now_s, False
 
+    def forget(self, model: str) -> None:
+        """Nothing is known of a model any more, and it is not paused: another checkpoint answers for it."""
+        self._histories.pop(model, None)
+
     def _history(self, model: str) -> _History:
         if (history := self._histories.get(model)) is None:
             history = self._histories[model] = _History(deque(maxlen=self.settings.guard_window))

@@ -62,7 +62,7 @@ class Loads:
             self._failed(name, seat, error)
         else:
             if seat.stale:
-                await in_thread(engine.close, f"close-{name}")
+                await give_back(name, engine)
                 seat.state = "absent"
             else:
                 await self._seat(name, seat, engine, start_s)
@@ -72,10 +72,7 @@ class Loads:
         """Give a model's memory back."""
         engine, seat.engine = seat.engine, None
         if engine is not None:
-            try:
-                await in_thread(engine.close, f"close-{name}")
-            except Exception:  # what it still holds cannot be had back, and nobody can do better than to go on
-                log.exception("model_not_closed", extra={"model": name})
+            await give_back(name, engine)
         seat.state = "absent"
         seat.evictions += 1
         seat.gone.set()
@@ -118,7 +115,7 @@ class Loads:
         seat.bytes = facts.bytes + facts.workspace_bytes
         most = self._most_bytes()
         if seat.bytes > most and (not seat.pinned or seat.misfit is not None):
-            await in_thread(engine.close, f"close-{name}")
+            await give_back(name, engine)
             seat.state = "absent"
             self._failed(name, seat, too_large(name, seat.bytes, most))
             return
@@ -138,3 +135,11 @@ class Loads:
             told = {"model": name, "loads": THRASH_LOADS, "period_s": THRASH_PERIOD_S, "remedy": THRASH_REMEDY}
             log.warning("model_thrashing", extra=told)
         self._tell(Loaded(name, facts, now_s - start_s))
+
+
+async def give_back(name: str, engine: Engine) -> None:
+    """Close a model. What one that cannot be closed still holds is lost, and nobody can do better than to go on."""
+    try:
+        await in_thread(engine.close, f"close-{name}")
+    except Exception:
+        log.exception("model_not_closed", extra={"model": name})

@@ -65,6 +65,11 @@ class Meter:
         """A model made room for another."""
         self._metrics.count("model_evictions_total", 1, model)
 
+    def repointed(self, model: str) -> None:
+        """Another checkpoint answers for a model: what was measured of the one before holds no longer."""
+        self.tokens_per_s.pop(model, None)
+        self.tokens_per_request.pop(model, None)
+
     def unavailable(self, model: str, error: Exception, requests: int) -> None:
         """A model could not be loaded, and so many requests were answered so."""
         self._metrics.count("model_load_failures_total", 1, model, type(error).__name__)
@@ -112,7 +117,7 @@ class Meter:
         metrics.observe("queue_seconds", first.queue_ms / 1000, model, first.envelope.lane, trace=first.trace)
         if fill >= TELLING_FILL:  # a small batch takes hardly less time than a full one
             rate = supplied.tokens / max(forward_s, 1e-6)
-            before = self.tokens_per_s[model]
+            before = self.tokens_per_s.get(model, float("inf"))
             self.tokens_per_s[model] = rate if before == float("inf") else before + SMOOTHING * (rate - before)
         log.info(
             "batch",
@@ -172,7 +177,7 @@ class Meter:
         log.error("model_paused", extra={"model": model, "pause_s": round(pause_s, 3), "remedy": remedy})
 
     def resumed(self, model: str) -> None:
-        """One request of a paused model went well."""
+        """One request of a paused model went well, or another checkpoint answers for it."""
         self._metrics.set("model_paused", 0, model)
         log.warning("model_resumed", extra={"model": model})
 

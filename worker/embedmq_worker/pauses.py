@@ -69,6 +69,16 @@ class Pauses:
         self._changed.set()
         return change == "paused"
 
+    def forget(self, model: str) -> None:
+        """Another checkpoint answers for a model: what the one before did says nothing of it, and its pause is over."""
+        self._guard.forget(model)
+        self._tried.discard(model)
+        self._due_s.pop(model, None)
+        if model in self._held:
+            self._held.discard(model)
+            self._meter.resumed(model)
+            self._changed.set()
+
     def poke(self, model: str) -> None:
         """A request was laid aside: if its model is to be tried, it can be now."""
         if self.holds(model) and not self._guard.paused(model, self._clock()):
