@@ -16,7 +16,7 @@ TORCH: Final = Look(
     at="torch's build, NVIDIA's driver, the compute capability of each GPU",
     bad_is="a build without CUDA on a machine with a driver; a driver that is older than torch's CUDA; a driver "
     "without its library, as in a container that was given no GPU; a GPU for which torch has no kernels; no torch",
-    remedy="see that driver, torch and GPU fit each other: https://pytorch.org/get-started/locally",
+    remedy="see that driver, torch and GPU fit each other: pytorch.org/get-started/locally",
 )
 DEVICE: Final = Look(
     name="device",
@@ -111,7 +111,7 @@ def _nvidia(facts: Facts, needed: bool) -> Check:
         found = f"{told}, and no NVIDIA driver"
         return TORCH.bad(found, "install NVIDIA's driver, or set worker.device") if needed else TORCH.good(found)
     if facts.cuda is None:
-        remedy = "install torch built with CUDA: https://pytorch.org/get-started/locally has the command"
+        remedy = "install torch built with CUDA: pytorch.org/get-started/locally has the command"
         return TORCH.bad(f"{told}, but this machine has NVIDIA's {driver}", remedy)
     if facts.driver_cuda is None:
         remedy = "give the container the GPU (docker run --gpus all, nvidia.com/gpu in Kubernetes)"
