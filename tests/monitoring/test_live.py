@@ -37,7 +37,7 @@ SECRET_TEXT = "nobody-else-may-read-this"
 FAULTS = {
     "retries_total", "model_paused", "records_repeated_total", "model_evictions_total",
     "model_load_failures_total", "out_of_memory_total", "items_coalesced_total",
-    "spans_dropped_total", "quota_refused_total", "device_memory_bytes",
+    "unserved_records", "spans_dropped_total", "quota_refused_total", "device_memory_bytes",
 }  # fmt: skip
 """What has labels, and no sample before something goes wrong, or without a GPU."""
 

@@ -30,6 +30,7 @@ from embedmq_worker.rollout import Rollout
 from embedmq_worker.steering import Reread, Steering, on_hangup
 from embedmq_worker.trace import Noted
 from embedmq_worker.trace_export import Exporter
+from embedmq_worker.unserved import Unserved
 from embedmq_worker.watch import Watch
 
 BEAT_S = 1.0
@@ -80,6 +81,8 @@ async def serve(config: Config, worker_id: str, sharers: int = 1, reread: Reread
             watch = Watch(config.worker.blocked_loop_s, metrics)
             watch.start()
             stack.callback(watch.stop)
+            unserved = Unserved(config.kafka, Names(config.prefix), roster, world.topics, metrics)
+            await stack.enter_async_context(unserved.watched())
             _spare_the_collector()
             served = [name for name in roster if roster.serves(name)]
             log.info("started", extra={"http": endpoint.address, "models": sorted(served), "order": roster.offset})

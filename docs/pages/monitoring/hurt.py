@@ -59,6 +59,13 @@ QUESTION: Final = Question(
             "Long above zero: it is being loaded, has no room, or cannot be loaded.",
         ),
         Panel(
+            "Waiting where nobody reads",
+            "short",
+            {"{{model}} {{lane}}": "max by (model, lane) (embedmq_unserved_records)"},
+            "Above zero: no worker serves the model, so none tells of its lag. `embedmq models` says who does.",
+            quiet=True,
+        ),
+        Panel(
             "Refused for their tenant's quota",
             "reqps",
             {"{{tenant}}": "sum by (tenant) (rate(embedmq_quota_refused_total[5m]))"},
@@ -134,6 +141,21 @@ QUESTION: Final = Question(
             {'embedmq_model_paused{model="m"}': "0+0x30 1+0x30"},
             {"model": "m"},
             {'embedmq_model_paused{model="m"}': "0+0x56 1+0x3"},
+        ),
+        Alert(
+            "EmbedMQUnserved",
+            "warning",
+            "15m",
+            "max by (job, model, lane) (embedmq_unserved_records) > 0",
+            "Requests ({{ $labels.lane }}) for {{ $labels.model }} wait, and no worker reads them",
+            "Was it unloaded, taken out of the files, or has its pool no workers? `embedmq models load` has it served "
+            "again. Until then they wait, at most until retention removes them: have their producers stop.",
+            {
+                'embedmq_unserved_records{model="m",lane="interactive",instance="a"}': "_x30 5x30",
+                'embedmq_unserved_records{model="m",lane="interactive",instance="b"}': "_x31 5x10 _x5 7x14",
+            },
+            {"model": "m", "lane": "interactive"},
+            {'embedmq_unserved_records{model="m",lane="bulk",instance="a"}': "_x50 5x2 stale"},
         ),
         Alert(
             "EmbedMQModelNotLoaded",

@@ -36,9 +36,10 @@ SCALING: Final = """\
 ## Scaling by what waits
 
 The same endpoint is all that an autoscaler needs (KEDA's `prometheus` trigger, for one). Each worker tells of the
-partitions that it was assigned, so the sum over all workers is the whole, whoever has which. The first query is how
-much there is to do, the second whether it has waited too long. While no worker runs, nobody tells: let the last one
-stay, or scale up from none by Kafka's own lag.
+partitions that it was assigned, so the sum over all workers is the whole of what is read, whoever has which. The first
+query is how much there is to do, the second whether it has waited too long. Of a model that nobody serves, no gauge of
+lag tells: `embedmq_unserved_records` does, by workers that serve others. While no worker runs, nobody tells: let the
+last one stay, or scale up from none by Kafka's own lag.
 
 """
 SCALE: Final = {
