@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from functools import reduce
 
 from msgspec import structs
 
@@ -47,9 +48,9 @@ class Steering:
 
     async def _obey(self) -> None:
         while True:
-            record = await self._control.next()
+            news = await self._control.next()
             async with self._one:
-                self._orders = heed(self._orders, record)
+                self._orders = reduce(heed, news.records, Orders() if news.anew else self._orders)
                 await self._follow()
 
     async def _reload(self) -> None:
