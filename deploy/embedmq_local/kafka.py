@@ -91,8 +91,8 @@ class Broker(Server):
         """Start the formatting of the data folder; None where it has been done."""
         if (self._folder / "data" / "meta.properties").exists():
             return None
-        options = ("format", "-t", self._cluster, "-c", str(self._folder / "server.properties"))
-        options += tuple(self.besides.format_options)
+        file = str(self._folder / "server.properties")
+        options = ["format", "-t", self._cluster, "-c", file, *self.besides.format_options]
         return Process(
             f"formatting {self.name}", self._run("kafka.tools.StorageTool", *options), self.log, scratch=self._scratch
         )

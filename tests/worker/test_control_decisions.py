@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from embedmq_schemas.control import Order, encode_order
-from embedmq_worker.assemble import Configured
 from embedmq_worker.config import Config, Kafka, Model, Worker
+from embedmq_worker.house import Configured
 from embedmq_worker.orders import Orders, heed
 from embedmq_worker.residency import View, misfits, plan
 from embedmq_worker.roster import Roster

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from embedmq_schemas.names import READERS, Names, Reader
@@ -19,14 +18,10 @@ from embedmq_worker.contents import Contents
 from embedmq_worker.decode import Decoder
 from embedmq_worker.delivery import Delivery
 from embedmq_worker.device import Device
-from embedmq_worker.engine import null
-from embedmq_worker.engine.checkpoint import expect, locate, size_bytes
-from embedmq_worker.engine.load import load
-from embedmq_worker.engine.seam import Engine, ModelFacts
+from embedmq_worker.engine.seam import ModelFacts
 from embedmq_worker.forward import Forward
 from embedmq_worker.gather import Gather
 from embedmq_worker.guard import Guard
-from embedmq_worker.memory import budget_bytes
 from embedmq_worker.meter import Meter
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.pauses import Pauses
@@ -66,38 +61,6 @@ def pools(config: Config) -> Iterator[ThreadPoolExecutor]:
     yield ThreadPoolExecutor(config.worker.tokenizer_threads, "tokenizer")
     yield ThreadPoolExecutor(1, "device")
     yield ThreadPoolExecutor(1, "collector")
-
-
-class Configured:
-    """Opens the models that the roster lists, or listed when they were asked for. Called in the loader's thread."""
-
-    def __init__(self, roster: Roster, device: str) -> None:
-        self._roster = roster
-        self._device = device
-
-    def size_bytes(self, model: str) -> int:
-        """What its weights will take; one of the hub is fetched for that."""
-        found = self._roster.last(model)
-        return size_bytes(found, lambda text: Path(locate(text, trust_remote_code=found.trust_remote_code).source))
-
-    def load(self, model: str) -> Engine:
-        """Load it onto the device."""
-        return load(self._roster.last(model), self._device)
-
-
-def house(config: Config, roster: Roster, sharers: int) -> Residents:
-    """Where models live.
-
-    Raises:
-        CheckpointInvalid: one is configured that is nowhere to be found. Whether it can be loaded shows when it is.
-    """
-    settings = config.worker
-    for model in config.models.values():
-        expect(model)
-    # looking at the device takes the seconds that torch's import takes: constant vectors need neither
-    device = "cpu" if null.all_are(config.models.values()) else settings.device
-    total = budget_bytes(settings.memory_budget_bytes, device, sharers)
-    return Residents(roster, Configured(roster, settings.device), total, settings)
 
 
 def assemble(
@@ -175,18 +138,24 @@ def assemble(
         commit_interval_s=config.kafka.commit_interval_ms / 1000,
         tracing=tracing,
     )
-    topics: dict[Reader, list[str]] = {"retry": retry_topics(config, names)}
-    topics.update(request_topics(roster, names).items())
+    road.sources = _sources(config, worker_id, metrics, road)
+    return road
+
+
+def _sources(config: Config, worker_id: str, metrics: Metrics, road: Road) -> list[Source]:
+    """One for each group; the leader of each is told what this worker has in memory, and what arrives."""
+    names, residents, meter = Names(config.prefix), road.residents, road.meter
 
     def look() -> Standing:
-        shared = {name for name, model in roster.items() if model.shared}
+        shared = {name for name, model in road.roster.items() if model.shared}
         return see(residents.states(), meter.rates.now(), meter.tokens_per_s, residents.budget_bytes, shared)
 
-    road.sources = [
+    topics: dict[Reader, list[str]] = {"retry": retry_topics(config, names)}
+    topics.update(request_topics(road.roster, names).items())
+    return [
         Source(reader, names.group(reader), topics[reader], config.kafka, worker_id, metrics, road.revoke, look)
         for reader in READERS
     ]
-    return road
 
 
 def _budget(settings: Worker, facts: ModelFacts) -> Budget:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from embedmq_schemas.names import Names
 
-from embedmq_worker.assemble import house
 from embedmq_worker.config import Config
 from embedmq_worker.control import Control
 from embedmq_worker.health import Health
+from embedmq_worker.house import house
 from embedmq_worker.metrics import Metrics
 from embedmq_worker.offload import in_thread
 from embedmq_worker.orders import Orders, heed
