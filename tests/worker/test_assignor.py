@@ -144,6 +144,27 @@ def test_when_nothing_has_changed_nothing_moves(case: tuple[dict[str, range], di
     assert decide(partitions, again) == first
 
 
+@pytest.mark.parametrize("standing", [Standing(), Standing(tokens_per_s=1_000, arriving={"m0": 9_000.0, "m3": 1.0})])
+def test_who_joins_a_pool_gets_a_share_of_what_that_pool_reads(standing: Standing) -> None:
+    """However many workers of the group read something else: they can carry nothing of it."""
+    pools = {"a": [f"p.m{number}.interactive" for number in range(8)], "b": ["p.m9.interactive"]}
+    partitions = {topic: range(8) for topics in pools.values() for topic in topics}
+    decision: Decision = {}
+    for round_, names in enumerate([["a1", "b1", "b2", "b3", "b4"], *[["a1", "a2", "b1", "b2", "b3", "b4"]] * 8]):
+        members = {
+            name: Member(
+                frozenset(pools[name[0]]),
+                Told(worker=name, standing=standing, owned=decision.get(name, {}), round=round_),
+            )
+            for name in names
+        }
+        decision = decide(partitions, members)
+    units = divide(partitions)
+    weight = {unit.topic: each for unit, each in zip(units, weights(units, [standing] * 6), strict=True)}
+    one, two = (sum(weight[topic] * len(ps) for topic, ps in decision[name].items()) for name in ("a1", "a2"))
+    assert max(one, two) <= (1 + SLACK) * (one + two) / 2 + max(weight.values())
+
+
 @given(st.integers(1, 8), st.integers(1, 8), st.data())
 def test_a_worker_that_comes_or_goes_moves_little(before: int, after: int, data: st.DataObject) -> None:
     """Of what living workers hold: at most `MOST_MOVED`, and the share of those who have just come."""

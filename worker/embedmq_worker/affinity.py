@@ -5,9 +5,9 @@
 3. A little is moved to mend what has become uneven (`mending`).
 
 How many workers share a model is decided by memory (`homes`). Load is what arrives, in tokens/s, by what a worker can
-compute. Where all members read the same topics, a decision from nothing leaves no worker with more than
-`(1 + SLACK) × its fair share + the heaviest partition`; one that begins with what was held comes as close as
-`MOST_MOVED` allows, and each further one closer.
+compute; a fair share is one of what may be read. Where all members read the same topics, a decision from nothing leaves
+no worker with more than `(1 + SLACK) × its fair share + the heaviest partition`; one that begins with what was held
+comes as close as `MOST_MOVED` allows, and each further one closer.
 """
 
 from __future__ import annotations
@@ -118,19 +118,32 @@ class _Case:
         speeds, sizes = capacities(standings), sizes_bytes(self.units, standings)
         each = weights(self.units, standings)
         counts = [len(unit.partitions) for unit in self.units]
-        total = sum(weight * count for weight, count in zip(each, counts, strict=True))
-        fair = [max(1, int(total * speed / sum(speeds))) for speed in speeds]
+        loads = [weight * count for weight, count in zip(each, counts, strict=True)]
+        fair = self._fair(loads, np.array(speeds, dtype=np.float64))
         memory = [standing.memory_bytes for standing in standings]
         homes = count_homes(
-            np.array(each, dtype=np.float64) * counts,
+            np.array(loads, dtype=np.float64),
             np.array(counts, dtype=np.int64),
             np.array(sizes, dtype=np.float64),
-            total / len(standings),
+            sum(loads) / len(standings),
             len(standings),
             float(sum(memory)) if all(memory) else 0.0,
         )
         names = [told.worker or name for told, name in zip(self.told, self.names, strict=True)]
         return Ledger(each, sizes, fair, memory), homes, Rendezvous(names, speeds)
+
+    def _fair(self, loads: Sequence[int], speeds: NDArray[np.float64]) -> list[int]:
+        """What each should carry, so that all who may read the same carry alike by their speed: what fewest may read is
+        given out first, and each further load to those who have least by then.
+        """
+        totals: dict[int, int] = {}
+        for mask, load in zip(self.eligible, loads, strict=True):
+            totals[id(mask)] = totals.get(id(mask), 0) + load
+        masks = sorted({id(mask): mask for mask in self.eligible}.items(), key=lambda item: int(item[1].sum()))
+        levels = np.zeros(len(speeds))
+        for key, mask in masks:
+            levels[mask] = pour(levels[mask], speeds[mask], totals[key])
+        return [max(1, round(share)) for share in (levels * speeds).tolist()]
 
     def _keep(self) -> dict[int, list[int]]:
         """Everybody keeps what they may still read; what is left, by unit."""
@@ -158,3 +171,12 @@ class _Case:
         joined = sum(share for share, owns in zip(fair, owned, strict=True) if not owns)
         count = sum(len(unit.partitions) for unit in self.units)
         return int(np.ceil(count * (MOST_MOVED + joined / sum(fair))))
+
+
+def pour(levels: NDArray[np.float64], widths: NDArray[np.float64], amount: float) -> NDArray[np.float64]:
+    """Vessels of such widths, filled so high, after water was poured over all: the lowest rise until they are level."""
+    order = np.argsort(levels, kind="stable")
+    filled = (amount + np.cumsum(levels[order] * widths[order])) / np.cumsum(widths[order])
+    over = np.append(levels[order][1:], np.inf)
+    level: float = filled[np.argmax(filled <= over)]
+    return np.maximum(levels, level)
