@@ -78,11 +78,23 @@ class TokenFile:
         return {}
 
 
+class Brief(ssl.SSLObject):
+    """Says goodbye and does not wait for the answer, as RFC 8446 (6.1) allows: a broker gives it only when it has
+    answered what it was asked before, and a fetch that finds nothing may be held for half a minute.
+    """
+
+    def unwrap(self) -> None:
+        """Called by asyncio and uvloop when a connection is closed and all that was written has gone out."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            super().unwrap()
+
+
 class RotatingContext(ssl.SSLContext):
     """Verifies the other side, and reads its files anew for each connection: a certificate that was renewed on disk is
     shown from the next connection on. Files that are just being written, or broken, leave in use what was read before.
     """
 
+    sslobject_class = Brief
     ca_file: str | None
     cert_file: str | None
     key_file: str | None

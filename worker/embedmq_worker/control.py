@@ -14,6 +14,7 @@ from embedmq_schemas.names import Names
 from embedmq_worker.config import Kafka
 from embedmq_worker.errors import Unreachable
 from embedmq_worker.login import connection_options
+from embedmq_worker.parting import part
 
 LONG_POLL_MS: Final = 30_000
 """How long Kafka holds a fetch with nothing to give; an order ends the wait at once."""
@@ -87,7 +88,7 @@ class Control:
 
     async def close(self) -> None:
         """Disconnect."""
-        await self._consumer.stop()
+        await part(self._consumer.stop())
 
     async def _look(self) -> News | None:
         """What comes within a moment; raises KafkaError, TimeoutError."""

@@ -138,8 +138,7 @@ async def _run(
             task.cancel()
         await asyncio.wait(tasks)
         await road.suspects.end()
-        for source in road.sources:
-            await source.close()
+        await asyncio.gather(*(source.close() for source in road.sources))
         await catalogue.withdraw()
     for work in (running, publishing, obeying):
         if not work.cancelled():

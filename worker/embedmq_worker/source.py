@@ -18,6 +18,7 @@ from embedmq_worker.config import Kafka
 from embedmq_worker.lag import Stand
 from embedmq_worker.login import connection_options
 from embedmq_worker.metrics import Metrics
+from embedmq_worker.parting import part
 from embedmq_worker.partitions import Partitions
 from embedmq_worker.past import KEPT_S, Fate
 from embedmq_worker.polling import Polling, Read
@@ -96,13 +97,14 @@ class Source:
         try:
             while not self._stop.is_set():
                 poll = asyncio.create_task(self._polling.poll())
-                await asyncio.wait({poll, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not poll.done():
+                try:
+                    await asyncio.wait({poll, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
                     # During a rebalance getmany outlasts its timeout. Cancelled, it leaves aiokafka's count of running
                     # fetches wrong, which matters to no one who fetches no more.
-                    poll.cancel()
-                    await asyncio.wait({poll})
-                elif records := poll.result():
+                    if poll.cancel():
+                        await asyncio.wait({poll})
+                if not poll.cancelled() and (records := poll.result()):
                     self._retention.read(records)
                     yield records
         finally:
@@ -166,11 +168,12 @@ class Source:
         await self._commits.commit_last()
 
     async def close(self) -> None:
-        """Leave the group."""
+        """Leave the group. Where Kafka does not let go, the others get what was ours after `session_timeout_ms`."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait({self._watching})
-        await self._consumer.stop()
+        if not await part(self._consumer.stop()):
+            log.warning("group_not_left", extra={"reader": self.reader})
 
     @property
     def partitions(self) -> int:

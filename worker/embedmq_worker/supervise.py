@@ -25,7 +25,7 @@ from embedmq_worker.errors import ConfigInvalid
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 FINAL_CODES: Final = (2, 3)
 """Exit codes of a first start that another start would not change: configuration, Kafka or Redis not reached."""
-MARGIN_S: Final = 5.0
+MARGIN_S: Final = 10.0
 """What a worker may take beyond `shutdown_grace_s`, to commit and to leave, before it is killed."""
 HIGHEST_PORT: Final = 65_535
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h

@@ -15,6 +15,7 @@ from embedmq_schemas.topics import Topic, control_settings, dead_settings, reque
 
 from embedmq_worker.config import Config, Kafka, Model
 from embedmq_worker.login import connection_options
+from embedmq_worker.parting import part
 
 NO_TOPIC = frozenset({3, 17, 29})
 """Kafka's error codes UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION and TOPIC_AUTHORIZATION_FAILED."""
@@ -75,7 +76,7 @@ class Topics:
 
     async def close(self) -> None:
         """Disconnect."""
-        await self.admin.close()
+        await part(self.admin.close())
 
     async def create(self, topics: Iterable[Topic]) -> list[str]:
         """Create what is missing; returns what could not be created, with the reason. Raises KafkaError."""

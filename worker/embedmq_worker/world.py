@@ -92,13 +92,11 @@ async def _reach_kafka(config: Config, topics: Topics, replies: TopicSink, acces
         except (KafkaError, TimeoutError, AttributeError) as error:
             # AttributeError is aiokafka's admin client on a cluster that knows no controller yet
             refusal = await why_not(config.kafka)
-            late = loop.time() >= end_s or not getattr(error, "retriable", True)
-            if refusal is not None and (late or refusal.lasting):
-                raise Unreachable(f"{where} does not let us in: {refusal}") from error
-            if late:
-                limit_s = config.kafka.start_timeout_s
-                told = f"{type(error).__name__}: {error}"
-                raise Unreachable(f"{where} did not let us in within {limit_s:g} s: {told}") from error
+            lasting = not getattr(error, "retriable", True) or (refusal is not None and refusal.lasting)
+            if lasting or loop.time() >= end_s:
+                within = "" if lasting else f" within {config.kafka.start_timeout_s:g} s"
+                told = refusal or f"{type(error).__name__}: {error}"
+                raise Unreachable(f"{where} did not let us in{within}: {told}") from error
             await asyncio.sleep(0.5)
         else:
             return
