@@ -20,7 +20,7 @@ from embedmq_schemas.names import Names, is_model_name
 from msgspec import Struct
 
 from embedmq.errors import InvalidRequest, StillPending, Unavailable
-from embedmq.kafka import Kafka, connection_options
+from embedmq.kafka import GRANT, Kafka, connection_options, denied
 
 if TYPE_CHECKING:
     from embedmq_schemas.catalogue import WorkerStatus
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LOOK_S: Final = 0.2
 """How often it is looked whether the workers have followed; they say so as soon as they have."""
 READ_MS: Final = 200
+CREATE: Final = "have embedmq topics create make it"
 
 
 class Followed(Struct, frozen=True):
@@ -63,8 +64,8 @@ async def give_order(
     worker's configuration says.
 
     Raises:
-        InvalidRequest: that is no model's name, or there is no control topic.
-        Unavailable: Kafka is not there.
+        InvalidRequest: that is no model's name, or there is no control topic, or none that we may write to.
+        Unavailable: Kafka is not there, or does not let us.
     """
     if not is_model_name(model):
         raise InvalidRequest(f"{model!r} is no model's name: lower-case letters, digits and dashes")
@@ -73,14 +74,15 @@ async def give_order(
     await kafka.start()
     try:
         if not await kafka.find(topic):
-            raise InvalidRequest(f"topic {topic} is not there: a worker makes it when it starts")
+            raise InvalidRequest(f"we may not Read and Write topic {topic}, or it is not there: {GRANT}, or {CREATE}")
         before = Order() if reset else await last_order(setup, model)
         order = merge(before, served, pinned, entry, by, time.time_ns() // 1_000_000)
         async with asyncio.timeout(setup.publish_timeout_s):
             value = None if reset and (served, pinned, entry) == (None, None, None) else encode_order(order)
             sent = await (await kafka.producer()).send_and_wait(topic, value, model.encode(), partition=0)
     except (TimeoutError, KafkaError) as error:
-        raise Unavailable(f"Kafka did not take the order on {topic}: {str(error) or type(error).__name__}") from error
+        told = denied(error, "Write") or str(error) or type(error).__name__
+        raise Unavailable(f"Kafka did not take the order on {topic}: {told}") from error
     finally:
         await kafka.stop()
     offset: int = sent.offset
@@ -179,6 +181,7 @@ async def _reading(setup: Setup) -> AsyncIterator[tuple[AIOKafkaConsumer, TopicP
             consumer.assign([place])
             yield consumer, place
     except (TimeoutError, KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka does not say what the last order was: {str(error) or 'no answer in time'}") from error
+        told = denied(error, "Read") or str(error) or "no answer in time"
+        raise Unavailable(f"Kafka does not say what the last order was: {told}") from error
     finally:
         await consumer.stop()

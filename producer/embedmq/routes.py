@@ -13,6 +13,7 @@ from embedmq_schemas.requests import Lane
 from msgspec import Struct
 
 from embedmq.errors import EmbedMQError, InvalidRequest, RequestCancelled, Unavailable
+from embedmq.kafka import GRANT
 from embedmq.publisher import Publisher
 from embedmq.store import Store
 
@@ -130,7 +131,8 @@ class Routes:
     async def _unknown(self, model: str, topic: str, entry: ModelEntry | None) -> EmbedMQError:
         if entry is not None:
             return InvalidRequest(
-                f"model: {model} is served, but topic {topic} is missing: embedmq topics create {model}"
+                f"model: {model} is served, but topic {topic} is missing, or we may not Write to it: "
+                f"embedmq topics create {model}, or {GRANT}"
             )
         if self._store is None:
             return InvalidRequest(

@@ -20,7 +20,7 @@ from embedmq_local.worker import Worker
 
 from tests.security.guarded import Guarded
 from tests.security.rights import Right
-from tests.security.tables import give_redis_rules, kafka_rights
+from tests.security.tables import give_all_of_redis, give_redis_rules, kafka_rights
 
 TOLD_S = 60.0
 CONFIG = """
@@ -80,13 +80,16 @@ class Company:
 
     @contextlib.contextmanager
     def worker(self) -> Iterator[Worker]:
-        """A real one, in a process of its own, once it is ready."""
+        """A real one, in a process of its own, once it is ready; at the end it stops when it is told to."""
         environment = self.environment("worker")
         (self.folder / "logs").mkdir(exist_ok=True)
         worker = Worker("worker", self.folder, None, config=self.config(), environment=environment)
         try:
             worker.start()
             yield worker
+            if worker.running:  # not crashed by a test
+                assert worker.stop() == 0, self.events("stopping", "grace_passed", "stopped")
+                assert not self.events("group_not_left")
         finally:
             worker.stop(kill=True)
             worker.close()
@@ -97,13 +100,15 @@ class Company:
         found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         return [event for event in found if event["event"] in names]
 
-    async def until_told(self, *names: str) -> list[dict[str, Any]]:
-        """Wait until the log says something more under one of these names; that."""
-        before = len(self.events(*names))
+    @contextlib.asynccontextmanager
+    async def telling(self, *names: str) -> AsyncIterator[list[dict[str, Any]]]:
+        """Wait at the end until the log says something under one of these names that it had not said before; that."""
+        before, told = len(self.events(*names)), list[dict[str, Any]]()
+        yield told
         async with asyncio.timeout(TOLD_S):
-            while len(found := self.events(*names)) == before:  # noqa: ASYNC110 -- another process writes it
+            while not (found := self.events(*names)[before:]):  # noqa: ASYNC110 -- another process writes it
                 await asyncio.sleep(0.05)
-        return found[before:]
+        told += found
 
     async def put(self, topic: str, value: bytes) -> None:
         """Produce a record, by the plain door."""
@@ -118,6 +123,17 @@ class Company:
                 if id.encode() in record.value:
                     return bytes(record.value)
         raise AssertionError("the consumer was closed")
+
+
+@contextlib.contextmanager
+def company_of(doors: Guarded, folder: Path) -> Iterator[Company]:
+    """One that has what it was given for as long as it lasts: others have the same users."""
+    company = asyncio.run(found_company(doors, folder))
+    try:
+        yield company
+    finally:
+        asyncio.run(doors.rights.revoke(company.rights))
+        asyncio.run(give_all_of_redis(doors))
 
 
 async def found_company(doors: Guarded, folder: Path) -> Company:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from embedmq.cli.root import run
 from redis import Redis
 
-from tests.security.company import Company, found_company
+from tests.security.company import Company, company_of
 from tests.security.guarded import Guarded, password
 from tests.security.rights import Right
 from tests.security.test_logins import REFUSALS, WRONG
@@ -22,13 +22,13 @@ SAYS = {"password": "login is refused", "mechanism": "does not offer", "stranger
 
 
 @pytest.fixture(scope="module")
-def company(doors: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Company:
+def company(doors: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     """With topics that the operator made, and the rights of docs/security.md."""
-    company = asyncio.run(found_company(doors, tmp_path_factory.mktemp("company")))
-    company.command("operator", "topics", "create", "minilm")
-    see = Right("User:operator", "Topic", f"{company.prefix}.", "prefixed", "Describe")
-    asyncio.run(doors.rights.grant([see]))  # else it sees no topic where it may not write
-    return company
+    with company_of(doors, tmp_path_factory.mktemp("company")) as company:
+        company.command("operator", "topics", "create", "minilm")
+        see = Right("User:operator", "Topic", f"{company.prefix}.", "prefixed", "Describe")
+        asyncio.run(doors.rights.grant([see]))  # else it sees no topic where it may not write
+        yield company
 
 
 @pytest.fixture

@@ -15,17 +15,22 @@ import embedmq
 import pytest
 from embedmq.reply_topic import Reply
 from embedmq_local.worker import Worker
+from embedmq_schemas.names import Names
+from embedmq_worker.config import Tenant
 from embedmq_worker.configuration import load
 from embedmq_worker.errors import Unreachable
+from embedmq_worker.jobs import Job
 from embedmq_worker.metrics import Metrics
+from embedmq_worker.quotas import Quotas
 from embedmq_worker.world import connected
 from msgspec import structs
 from redis.asyncio import Redis
 
-from tests.security.company import Company, found_company
+from tests.security.company import Company, company_of
 from tests.security.guarded import Guarded, password
 from tests.security.rights import Right
-from tests.security.tables import give_all_of_redis, kafka_rights, tell_redis
+from tests.security.tables import kafka_rights, tell_redis
+from tests.worker.jobs import make_job
 
 DONE_S = 60.0
 
@@ -33,10 +38,10 @@ DONE_S = 60.0
 @pytest.fixture(scope="module")
 def company(doors: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     """With topics that the operator made."""
-    company = asyncio.run(found_company(doors, tmp_path_factory.mktemp("company")))
-    company.command("operator", "topics", "create", "minilm", "--partitions", "2")
-    yield company
-    asyncio.run(give_all_of_redis(doors))
+    with company_of(doors, tmp_path_factory.mktemp("company")) as company:
+        company.command("operator", "topics", "create", "minilm", "--partitions", "2")
+        company.command("operator", "models", "load", "minilm")  # an order, before which nobody reads the control topic
+        yield company
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,6 +112,15 @@ def test_an_operator_runs_a_job(company: Company, tmp_path: Path) -> None:
     assert sink.exists()
 
 
+def test_orders_are_the_operators(company: Company) -> None:
+    """Workers follow them; of a producer Kafka takes none."""
+    for order, served in (("unload", False), ("load", True)):
+        told = json.loads(company.command("operator", "--json", "models", order, "minilm"))
+        assert [worker["served"] for worker in told["workers"]] == [served]
+    refused = company.command("producer", "models", "unload", "minilm", code=2)
+    assert f"Write topic {company.prefix}.control" in refused
+
+
 ROWS = kafka_rights("{prefix}", "{topic}")
 
 
@@ -117,10 +131,12 @@ def test_each_right_in_kafka_is_needed(company: Company, worker: Worker, row: Ri
     asyncio.run(company.doors.rights.revoke([right]))
     try:
         told = ATTEMPTS[row.principal[5:], row.operation, row.resource, row.name](company)
+        if right.principal == "User:worker" and right.resource == "Group":
+            assert worker.process is not None
+            assert worker.process.reap(DONE_S) == 3, "the one that runs ends by itself"
     finally:
         asyncio.run(company.doors.rights.grant([right]))
-        if right.principal == "User:worker" and right.resource == "Group":
-            worker.stop(kill=True)  # it ends by itself, too, in half a minute
+        if not worker.running:
             worker.start()
     assert re.search(f"{row.operation}.* (on |to )?(any )?{row.resource.lower()}", told, re.IGNORECASE), told
     assert "Traceback" not in told
@@ -196,6 +212,7 @@ ATTEMPTS: Mapping[tuple[str, str, str, str], Callable[[Company], str]] = {
     ("operator", "Create", "Topic", "{prefix}."): _command("operator", "topics", "create", "another"),
     ("operator", "DescribeConfigs", "Topic", "{prefix}."): _command("operator", "doctor"),
     ("operator", "Write", "Topic", "{prefix}."): _command("operator", "embed", "minilm", "a"),
+    ("operator", "Read", "Topic", "{prefix}.control"): _command("operator", "models", "load", "minilm"),
     ("operator", "Describe", "Group", "{prefix}."): _command("operator", "topics", "show"),
     ("operator", "Read", "Topic", "{prefix}.dead"): _command("operator", "dead", "list"),
     ("operator", "Delete", "Topic", "{prefix}.dead"): _purge,
@@ -216,9 +233,9 @@ async def test_a_caller_is_told_which_command_redis_does_not_allow(company: Comp
 async def test_what_may_no_longer_be_read_waits(company: Company) -> None:
     """The worker says so, and goes on by itself when it may again."""
     right = next(right for right in company.rights if right.name == f"{company.prefix}." and right.operation == "Read")
-    await company.doors.rights.revoke([right])
     try:
-        await company.until_told("read_denied", "rights_missing")
+        async with company.telling("read_denied", "rights_missing"):
+            await company.doors.rights.revoke([right])
         async with company.client("producer") as mq:
             ticket = await mq.submit("minilm", "a")
     finally:
@@ -231,10 +248,10 @@ async def test_what_may_no_longer_be_buried_waits(company: Company) -> None:
     """Neither the dead letter nor its request is lost."""
     right = next(right for right in company.rights if right.principal == "User:worker" and right.name.endswith(".dead"))
     id = uuid.uuid4().hex
-    await company.doors.rights.revoke([right])
     try:
-        await company.put(f"{company.prefix}.minilm.bulk", f'{{"id": "{id}", "items": 7}}'.encode())
-        await company.until_told("dead_letter_blocked")
+        async with company.telling("dead_letter_blocked"):
+            await company.doors.rights.revoke([right])
+            await company.put(f"{company.prefix}.minilm.bulk", f'{{"id": "{id}", "items": 7}}'.encode())
     finally:
         await company.doors.rights.grant([right])
     async with asyncio.timeout(DONE_S):
@@ -244,11 +261,35 @@ async def test_what_may_no_longer_be_buried_waits(company: Company) -> None:
 async def test_a_command_that_redis_no_longer_allows_is_waited_for(company: Company) -> None:
     """As if Redis were away, and what is said names the command."""
     async with Redis.from_url(company.doors.redis_plain) as redis, company.client("producer") as mq:
-        await tell_redis(redis, "ACL", "SETUSER", "worker", "-xadd")
         try:
-            asking = asyncio.create_task(mq.embed("minilm", "a", timeout_s=DONE_S))
-            (told,) = await company.until_told("redis_away")
+            async with company.telling("redis_away") as told:
+                await tell_redis(redis, "ACL", "SETUSER", "worker", "-xadd")
+                asking = asyncio.create_task(mq.embed("minilm", "a", timeout_s=DONE_S))
         finally:
             await tell_redis(redis, "ACL", "SETUSER", "worker", "+xadd")
-        assert "'xadd' command" in told["error"]
+        assert "'xadd' command" in told[0]["error"]
         assert len(await asking) == 1
+
+
+async def test_quotas_take_two_commands_more(company: Company) -> None:
+    """Without them nothing is counted, which the log tells with the command; with them a tenant gets no more."""
+    tenants = {"acme": Tenant(items_per_s=0.001, burst_s=1_000)}
+    ca, names = str(company.doors.authorities.ca), Names(company.prefix)
+    async with (
+        Redis.from_url(company.doors.redis_plain) as admin,
+        Redis.from_url(company.doors.redis, username="worker", password=password("worker"), ssl_ca_certs=ca) as redis,
+    ):
+        assert await Quotas(redis, names, tenants, Metrics()).charge([_job("a"), _job("b")]) == []
+        await tell_redis(admin, "ACL", "SETUSER", "worker", "+eval", "+time")
+        try:
+            refused = await Quotas(redis, names, tenants, Metrics()).charge([_job("a"), _job("b")])
+        finally:
+            await tell_redis(admin, "ACL", "SETUSER", "worker", "-eval", "-time")
+    assert len(refused) == 1
+
+
+def _job(id: str) -> Job:
+    """A request of a tenant, of two items."""
+    job = make_job(id, [1, 1])
+    job.envelope = structs.replace(job.envelope, tenant="acme")
+    return job

@@ -15,7 +15,7 @@ import pytest
 from embedmq_local.worker import Worker
 from redis.asyncio import Redis
 
-from tests.security.company import Company, found_company
+from tests.security.company import Company, company_of
 from tests.security.guarded import USERS, Guarded, password
 
 TEXT = "what-nobody-but-the-model-reads"
@@ -42,10 +42,10 @@ COMMANDS = (
 
 
 @pytest.fixture(scope="module")
-def company(doors: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Company:
-    company = asyncio.run(found_company(doors, tmp_path_factory.mktemp("secrets")))
-    company.command("operator", "topics", "create", "minilm", "--partitions", "1")
-    return company
+def company(doors: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
+    with company_of(doors, tmp_path_factory.mktemp("secrets")) as company:
+        company.command("operator", "topics", "create", "minilm", "--partitions", "1")
+        yield company
 
 
 @pytest.fixture(scope="module")
