@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from embedmq.cli.root import main
-from embedmq_worker import assemble
+from embedmq_worker import house
 from embedmq_worker.config import Model
 from embedmq_worker.engine import null
 from embedmq_worker.engine.seam import Done, Slice
@@ -91,6 +91,6 @@ def set_clock(ahead_s: float) -> None:
 
 if __name__ == "__main__":
     set_clock(float(os.environ.get(AHEAD, "0")))
-    setattr(assemble, "load", load)  # noqa: B010  # both type checkers refuse the plain form
+    setattr(house, "load", load)  # noqa: B010  # both type checkers refuse the plain form
     sys.argv[1:1] = ["worker"]
     main()

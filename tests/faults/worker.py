@@ -20,7 +20,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from embedmq.cli.root import main
-from embedmq_worker import assemble, run
+from embedmq_worker import house, run
 from embedmq_worker.config import Config
 from embedmq_worker.delivery import Delivery
 
@@ -125,7 +125,7 @@ if __name__ == "__main__":
     written = Writer(folder)
     watch_commits(written)
     obey(Switches(folder))
-    setattr(assemble, "load", Loader(written, Switches(folder)))  # noqa: B010
+    setattr(house, "load", Loader(written, Switches(folder)))  # noqa: B010
     plants.plant(os.environ.get("FAULTS_PLANT", ""))
     sys.argv[1:1] = ["worker"]
     main()
