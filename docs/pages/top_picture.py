@@ -37,9 +37,13 @@ def fleet() -> View:
     )
     coming = ModelStatus(state="loading", lag={"interactive": _lag(3, 90, 4), "bulk": _lag(0, 0, 0)})
     broken = ModelStatus(
-        state="failing", paused=True, failed_per_s=0.2, lag={"bulk": _lag(57, 120, 312)}, error="its weights are torn"
+        state="failing",
+        paused=True,
+        failed_per_s=0.2,
+        lag={"interactive": _lag(0, 0, 0), "bulk": _lag(57, 120, 312)},
+        error="its weights are torn",
     )
-    absent = ModelStatus(state="absent")
+    absent = ModelStatus(state="absent", lag={"interactive": _lag(0, 0, 0), "bulk": _lag(0, 0, 0)})
     models = {"minilm": minilm, "bge-m3": live, "multilingual-e5-large-instruct": coming, "clip-text": absent}
     workers = [
         _worker("3f2a9c01d4e5", "gpu-1", models | {"reranker": broken}, 0.98, 9_200_000_000),

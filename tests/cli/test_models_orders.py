@@ -45,6 +45,18 @@ def test_an_order_that_nobody_follows_ends_with_a_code_that_says_why(embedmq: Ru
     assert "no such entry" in refused.out
 
 
+def test_who_unloads_a_model_for_which_requests_wait_is_told_so(embedmq: Run, worker: StandIn) -> None:
+    """No worker will tell of them from then on."""
+    assert embedmq("topics", "create", "quiet", "busy").code == 0
+    listed = {name: ModelStatus(state="absent", served=False) for name in ("quiet", "busy")}
+    say(worker, WorkerStatus(id="w1", models=listed, control_offset=99))
+    assert embedmq("submit", "busy", "a", "--lane", "bulk").code == 0
+    quiet, busy = embedmq("models", "unload", "quiet"), embedmq("models", "unload", "busy", "--json")
+    assert (quiet.code, quiet.err) == (0, "")
+    assert (busy.code, len(busy.lines)) == (0, 1)
+    assert "1 requests for busy wait" in busy.err
+
+
 def test_an_order_goes_nowhere_when_kafka_is_away(embedmq: Run, worker: StandIn) -> None:
     """Exit code 3, one line."""
     away = embedmq("--kafka", "127.0.0.1:1", "models", "pin", worker.model)

@@ -120,7 +120,7 @@ async def test_what_a_worker_does_is_seen_while_it_does_it(stack: Stack, worker:
         assert rows["slow"].states == {"resident": 1}
         assert rows["idle"].states == {"absent": 1}
         assert rows["fast"].lag == {"interactive": NO_LAG, "bulk": NO_LAG}
-        assert rows["tail"].lag == {}
+        assert rows["tail"].lag == {"interactive": NO_LAG, "bulk": NO_LAG}
         assert min(rows["slow"].items_per_s, rows["slow"].tokens_per_s, only.busy or 0) > 0
         assert only.version
         assert only.partitions.keys() == {"interactive", "bulk", "retry"}

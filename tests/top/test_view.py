@@ -12,6 +12,7 @@ from embedmq.top.orders import ASKED, TOLD, pin_or_not, question
 from embedmq.top.view import ModelRow, WorkerRow, look
 from embedmq.top.words import age, clip, count, share
 from embedmq_schemas.catalogue import ModelStatus, WorkerStatus, decode_worker
+from embedmq_schemas.requests import LANES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,11 @@ def test_a_model_that_no_worker_serves_any_more_is_off() -> None:
     """It was unloaded by an order: it is not merely absent."""
     (row,) = look("p", [worker("a", m=ModelStatus(state="absent", served=False))], 0).models
     assert row.states == {"unserved": 1}
+    shown: dict[str, int] = widths(MODELS, 200)
+    line = dict(zip(shown, cells(row, MODELS, shown, full=True), strict=True))
+    assert {line[f"{lane}.{what}"].strip() for lane in LANES for what in ("records", "tokens", "age")} == {"-"}, (
+        "what waits for it is read by nobody, so nobody can say that nothing does"
+    )
 
 
 def test_an_order_that_was_refused_is_shown_though_no_worker_has_the_model() -> None:

@@ -111,8 +111,9 @@ class Status:
         self, model: str, waiting: Mapping[tuple[str, Lane], int], unread: Mapping[str, int]
     ) -> dict[str, float]:
         """What clients are told to expect: tokens that wait here and in Kafka, by the rate of late."""
-        meter, shared = self._road.meter, self._road.roster[model].shared
-        if (tokens_per_s := meter.tokens_per_s.get(model)) is None:
+        meter, roster = self._road.meter, self._road.roster
+        tokens_per_s, shared = meter.tokens_per_s.get(model), roster[model].shared
+        if tokens_per_s is None or not roster.serves(model):
             return {}
         waits_s: dict[str, float] = {}
         for lane in LANES:

@@ -110,6 +110,8 @@ class Cluster:
 
     async def lags(self, groups: Mapping[str, str]) -> dict[str, Lag]:
         """How far the group of each topic is behind."""
+        if not groups:
+            return {}  # a consumer that has nothing to ask cannot be stopped
         places = [
             TopicPartition(fact.name, number)
             for fact in await self.facts(list(groups))

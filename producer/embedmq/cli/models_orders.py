@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 import msgspec
 from embedmq_schemas.names import Names
+from embedmq_schemas.requests import LANES
 
 from embedmq.cli.connecting import setup_of
 from embedmq.cli.exits import FAILED
@@ -19,6 +20,7 @@ from embedmq.cli.output import json_line, table
 
 if TYPE_CHECKING:
     from embedmq.control import Followed
+    from embedmq.settings import Setup
 
 Command = TypeVar("Command", bound=Callable[..., object])
 WAIT_S = 60.0
@@ -115,6 +117,13 @@ def reset(context: click.Context, model: str, wait_s: float) -> None:
 def _order(context: click.Context, model: str, wait_s: float, wish: Wish) -> None:
     invocation = invocation_of(context)
     offset, found = asyncio.run(_give(context, model, wait_s, wish))
+    waiting = asyncio.run(_waiting(setup_of(invocation), model)) if wish.served is False else 0
+    if waiting:
+        click.echo(
+            f"embedmq: {waiting} requests for {model} wait, as do all that producers still send, until it is served "
+            "again or retention removes them",
+            err=True,
+        )
     if invocation.json:
         json_line({"model": model, "order": offset, "workers": found})
     elif found:
@@ -150,6 +159,18 @@ async def _give(context: click.Context, model: str, wait_s: float, wish: Wish) -
         return offset, await followed(fleet, model, offset, wait_s)
     finally:
         await store.stop()
+
+
+async def _waiting(setup: Setup, model: str) -> int:
+    """How many requests are on the model's own topics that no worker has finished."""
+    from embedmq.cli.cluster import connect
+
+    names = Names(setup.prefix)
+    groups = {names.requests(model, lane): names.group(lane) for lane in LANES}
+    async with connect(setup) as cluster:
+        there = groups.keys() & set(await cluster.topics())
+        lags = await cluster.lags({topic: groups[topic] for topic in there})
+    return sum(lag.lag for lag in lags.values())
 
 
 def _row(one: Followed) -> list[object]:

@@ -74,7 +74,8 @@ def show(context: click.Context) -> None:
       embedmq topics show --json
     """
     invocation = invocation_of(context)
-    rows = asyncio.run(_rows(setup_of(invocation)))
+    setup = setup_of(invocation)
+    rows = asyncio.run(_rows(setup))
     if invocation.json:
         for row in rows:
             json_line(row)
@@ -82,7 +83,7 @@ def show(context: click.Context) -> None:
         head = ("topic", "model", "lane", "partitions", "replication", "end", "committed", "lag", "wait_s")
         table([name.upper() for name in head], ([_cell(row[name]) for name in head] for row in rows))
     else:
-        click.echo("no request topics: embedmq topics create MODEL")
+        click.echo(f"no request topics begin with {setup.prefix}.: embedmq topics create MODEL, or set --prefix")
 
 
 async def _rows(setup: Setup) -> list[dict[str, object]]:
@@ -132,4 +133,4 @@ async def _waits(setup: Setup) -> dict[tuple[str, str], float]:
 
 
 def _cell(value: object) -> object:
-    return "" if value is None else f"{value:.1f}" if isinstance(value, float) else value
+    return "-" if value is None else f"{value:.1f}" if isinstance(value, float) else value

@@ -63,27 +63,30 @@ def _lane(lane: str, head: str) -> tuple[Column[ModelRow], ...]:
     def lag(row: ModelRow) -> LaneLag:
         return row.lag.get(lane, NO_LAG)
 
+    def told(row: ModelRow, cell: str) -> str:
+        return cell if lane in row.lag else "-"  # nobody reads it, so nobody knows
+
     return (
         Column(
             key=f"{lane}.records",
             head=f"{head} REQ",
             width=8,
             wide=True,
-            cell=lambda row, _: count(lag(row).records),
+            cell=lambda row, _: told(row, count(lag(row).records)),
             sorts=lambda row: lag(row).records,
         ),
         Column(
             key=f"{lane}.tokens",
             head=f"{head} TOK",
             width=8,
-            cell=lambda row, _: count(lag(row).tokens),
+            cell=lambda row, _: told(row, count(lag(row).tokens)),
             sorts=lambda row: lag(row).tokens,
         ),
         Column(
             key=f"{lane}.age",
             head="AGE",
             width=4,
-            cell=lambda row, _: age(lag(row).oldest_s),
+            cell=lambda row, _: told(row, age(lag(row).oldest_s)),
             sorts=lambda row: lag(row).oldest_s,
         ),
     )
