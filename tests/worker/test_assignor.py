@@ -144,6 +144,21 @@ def test_when_nothing_has_changed_nothing_moves(case: tuple[dict[str, range], di
     assert decide(partitions, again) == first
 
 
+@pytest.mark.parametrize("topic", ["p.m0.interactive", "p.shared.bulk"])
+@pytest.mark.parametrize("speed", [0.0, 724.0, 1_000.0, 1_448.0])
+def test_workers_of_one_kind_share_evenly_and_go_on_so(topic: str, speed: float) -> None:
+    """Whether they know how fast they are or not yet, and whether one measured a step more than the other: two have
+    four of eight partitions each, however often it is decided anew."""
+    standings = {
+        f"w{number}": Standing(tokens_per_s=each, memory_bytes=9 * MIB, resident={"m0": MIB}, arriving={"m0": 7.0})
+        for number, each in enumerate([1_024.0, speed])
+    }
+    decision: Decision = {}
+    for count in (1, 2, 2, 2):
+        decision = decide({topic: range(8)}, fleet(count, [topic], decision, standings))
+    assert [len(decision[name][topic]) for name in ("w0", "w1")] == [4, 4]
+
+
 @pytest.mark.parametrize("standing", [Standing(), Standing(tokens_per_s=1_000, arriving={"m0": 9_000.0, "m3": 1.0})])
 def test_who_joins_a_pool_gets_a_share_of_what_that_pool_reads(standing: Standing) -> None:
     """However many workers of the group read something else: they can carry nothing of it."""

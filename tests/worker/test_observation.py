@@ -133,6 +133,15 @@ def test_the_rate_follows_the_device() -> None:
     assert meter.tokens_per_s["m"] == pytest.approx(120)
 
 
+@pytest.mark.parametrize("rate", [math.inf, 1000.0])
+def test_how_fast_a_device_is_is_told_by_models_that_compute_on_it(rate: float) -> None:
+    """What a constant vector takes is the host's business: workers would get unlike shares by how busy that was."""
+    meter = make_meter(rate)
+    meter.encoded(Batch("m", [Part(make_job(tokens=[100]), 0, 1)], 1, 100), Supplied(1, 100, 0.1, 0, 0, 0))
+    assert meter.tokens_per_s["m"] == pytest.approx(1000)
+    assert meter.speeds == ({} if rate == math.inf else meter.tokens_per_s)
+
+
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     health = Health()

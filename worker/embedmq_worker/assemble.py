@@ -148,7 +148,7 @@ def _sources(config: Config, worker_id: str, metrics: Metrics, road: Road) -> li
 
     def look() -> Standing:
         shared = {name for name, model in road.roster.items() if model.shared}
-        return see(residents.states(), meter.rates.now(), meter.tokens_per_s, residents.budget_bytes, shared)
+        return see(residents.states(), meter.rates.now(), meter.speeds, residents.budget_bytes, shared)
 
     topics: dict[Reader, list[str]] = {"retry": retry_topics(config, names)}
     topics.update(request_topics(road.roster, names).items())

@@ -43,12 +43,22 @@ class Meter:
         self._models = models
         self._budgets = budgets
         self._ways: dict[str, tuple[str, str]] = {}
+        self._on_device: set[str] = set()
         self.tokens_per_s: dict[str, float] = {}
         self.tokens_per_request: dict[str, float] = {}
         self.rates, self.busy, self.shares = Rates(clock), Busy(clock), Shares(clock)
 
+    @property
+    def speeds(self) -> dict[str, float]:
+        """What the device computes in a second, in tokens, by model; without those that do without it: what their
+        batches take says how busy the host was.
+        """
+        return {model: speed for model, speed in self.tokens_per_s.items() if model in self._on_device}
+
     def loaded(self, model: str, facts: ModelFacts, load_s: float) -> None:
         """A model is resident; what was measured of it earlier still holds."""
+        if facts.tokens_per_s < float("inf"):
+            self._on_device.add(model)
         self.tokens_per_s.setdefault(model, facts.tokens_per_s)
         self._metrics.count("model_loads_total", 1, model)
         self._metrics.observe("model_load_seconds", load_s, model)
@@ -69,6 +79,7 @@ class Meter:
         """Another checkpoint answers for a model: what was measured of the one before holds no longer."""
         self.tokens_per_s.pop(model, None)
         self.tokens_per_request.pop(model, None)
+        self._on_device.discard(model)
 
     def unavailable(self, model: str, error: Exception, requests: int) -> None:
         """A model could not be loaded, and so many requests were answered so."""

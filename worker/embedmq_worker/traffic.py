@@ -13,6 +13,8 @@ FLOOR: Final = 0.1
 """What a partition counts at least, by the mean of all: quiet ones are spread, too, and may wake up."""
 SCALE: Final = 1_000
 """Loads are counted in thousandths of a token/s."""
+ALIKE: Final = 1.5
+"""Speeds that differ by less are one: workers say theirs to half a power of two, so like ones may be a step apart."""
 
 
 def weights(units: Sequence[Unit], standings: Sequence[Standing]) -> list[int]:
@@ -42,7 +44,12 @@ def sizes_bytes(units: Sequence[Unit], standings: Sequence[Standing]) -> list[in
 
 
 def capacities(standings: Sequence[Standing]) -> list[float]:
-    """What each worker computes, in tokens/s: the mean of the others where that is not known."""
-    known = [standing.tokens_per_s for standing in standings if standing.tokens_per_s > 0]
+    """What each worker computes, in tokens/s: the mean of the others where that is not known, and as much as the
+    fastest where it is hardly less.
+    """
+    told = [standing.tokens_per_s for standing in standings]
+    fastest = max(told, default=0.0)
+    found = [fastest if speed * ALIKE > fastest else speed for speed in told]
+    known = [speed for speed in found if speed > 0]
     mean = sum(known) / len(known) if known else 1.0
-    return [standing.tokens_per_s or mean for standing in standings]
+    return [speed or mean for speed in found]
