@@ -261,6 +261,18 @@ class Cluster:
         return {"p.a.bulk": {0, 1, 2}, "p.b.bulk": {0}}.get(topic)
 
 
+@pytest.mark.parametrize("round_", [2**64 - 1, 2**63, -(2**63)])
+def test_a_member_that_counts_too_far_stops_no_leader(round_: int) -> None:
+    """Each leader would end in turn: what a member says may be anything."""
+    topics = ["p.a.bulk"]
+    said = encode(Told(worker="w", owned={"p.a.bulk": [0]}, round=round_), topics)
+    leader, other = Assignor("w1"), ConsumerProtocolMemberMetadata(0, topics, said)
+    for _ in range(3):
+        decided = leader.assign(Cluster(), {"m1": leader.metadata(topics), "m2": other})
+        leader.on_assignment(decided["m1"])
+    assert sum(len(numbers) for each in decided.values() for _, numbers in each.assignment) == 3
+
+
 def test_the_assignor_speaks_kafkas_protocol_and_what_it_was_given_it_tells_the_next_leader() -> None:
     """Its name is final; what a member says has a version. A topic that is not there yet is given to nobody."""
     one, two = Assignor("w1", lambda: Standing(memory_bytes=MIB)), Assignor("w2")

@@ -25,6 +25,8 @@ from embedmq_worker.units import model_of, places
 VERSION: Final = 2
 USER_DATA_BYTES: Final = 8_192
 """Most that one worker says. Kafka keeps a group in one record, which takes 1 MiB unless it is told otherwise."""
+LAST_ROUND: Final = 2**62
+"""No group comes so far: who says more must not keep a leader from counting on in eight bytes."""
 _READ_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
@@ -153,7 +155,7 @@ def _told(wire: _Read, topics: Sequence[str]) -> Told:
         arriving={model_of(topic): row.tokens_per_s for topic, row in rows if row.tokens_per_s > 0},
     )
     owned = {topic: row.owned for topic, row in rows if row.owned}
-    return Told(worker=wire.worker, standing=standing, owned=owned, round=wire.round)
+    return Told(worker=wire.worker, standing=standing, owned=owned, round=min(max(0, wire.round), LAST_ROUND))
 
 
 def _whole(rate: float) -> int:
