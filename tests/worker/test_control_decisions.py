@@ -11,7 +11,7 @@ from embedmq_worker.house import Configured
 from embedmq_worker.orders import Orders, heed
 from embedmq_worker.residency import View, misfits, plan
 from embedmq_worker.roster import Roster
-from embedmq_worker.served import Changes, Models, Served, diff, overlay
+from embedmq_worker.served import Changes, Models, Served, diff, overlay, pinned_by_order
 from embedmq_worker.steering import stay, unlike
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,6 +178,16 @@ def test_what_left_the_file_stays_known_until_it_is_finished() -> None:
     assert "b" not in roster
     opened = Configured(roster, "cpu").load("b")
     assert opened.facts.dimensions == 16, "requests for it may have come with those of other models, and still wait"
+
+
+def test_a_start_waits_for_what_the_file_pins_whatever_was_ordered_of_it_beside() -> None:
+    """Else each worker that was restarted would be ready cold, months after an order that changed nothing. What only an
+    order pins, or with another checkpoint, is not waited for: it may not fit."""
+    models = {name: Model(checkpoint="null:8", pinned=name == "a") for name in "ab"}
+    for order in (Order(served=True), Order(pinned=True, entry="a"), Order()):
+        assert pinned_by_order(models, after(said([("a", order)]))) == set()
+    others = [("a", Order(entry="b")), ("b", Order(pinned=True)), ("elsewhere", Order(pinned=True))]
+    assert pinned_by_order(models, after(said(others))) == {"a", "b", "elsewhere"}
 
 
 def test_settings_that_need_a_restart_are_named_as_the_file_calls_them() -> None:

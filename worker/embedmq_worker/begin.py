@@ -18,7 +18,7 @@ from embedmq_worker.orders import Orders, heed
 from embedmq_worker.residents import Residents
 from embedmq_worker.rollout import tell_refused
 from embedmq_worker.roster import Roster
-from embedmq_worker.served import overlay
+from embedmq_worker.served import overlay, pinned_by_order
 from embedmq_worker.topics import ensure, wanted_requests
 from embedmq_worker.world import World, connected
 
@@ -54,5 +54,6 @@ async def start(
     health.waiting_for = ("pinned models",)
     residents = await in_thread(partial(house, config, roster, sharers), "house")  # it may import torch
     stack.push_async_callback(residents.close)
-    await residents.load_pinned(but=orders.last)  # what an order asks for must not keep a worker from starting
+    # what an order asks for must not keep a worker from starting
+    await residents.load_pinned(but=pinned_by_order(config.models, orders))
     return Started(world, control, orders, roster, residents)

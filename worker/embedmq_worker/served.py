@@ -60,6 +60,15 @@ def overlay(models: Models, orders: Orders) -> Served:
     return Served(found, entries, refused)
 
 
+def pinned_by_order(models: Models, orders: Orders) -> frozenset[str]:
+    """Models that the file does not pin, or not with that checkpoint: a worker that starts does not wait for them."""
+    return frozenset(
+        name
+        for name, order in orders.last.items()
+        if order.entry not in (None, name) or name not in models or not models[name].pinned
+    )
+
+
 def diff(before: Models, after: Models) -> Changes:
     """What to do to come from one to the other. A model that is added may be pinned and served by that, too."""
     both = before.keys() & after.keys()
