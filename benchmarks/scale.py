@@ -3,7 +3,7 @@
 The model computes nothing and its batches take a set time, in which the worker sleeps. A batch holds 16 texts, so that
 with 40 ms one worker answers 400 requests a second: four need less than two cores for everything, the client and the
 brokers included. `scale.limit` takes the time away, which leaves the processes themselves: how much CPU each of them
-used is said beside it, and the one that used a whole core is the limit.
+used is said beside it: one that used a whole core is the limit, else the machine is.
 """
 
 from __future__ import annotations
