@@ -24,6 +24,8 @@ from embedmq_worker.progress import Progress
 
 LOOK_S: Final = 5.0
 """How often the age of what waits is looked at."""
+ANSWER_S: Final = 5.0
+"""How long Kafka may take to say where partitions end."""
 WARN_S: Final = 60.0
 """How often, at most, the log warns of it."""
 NEAR: Final = 0.5
@@ -73,6 +75,13 @@ class Retention:
         self._assigned_unix_ms = 0.0
         self._found = asyncio.Event()
         self._warned_s = float("-inf")
+        self._silent_since_s: float | None = None
+
+    @property
+    def silent_s(self) -> float:
+        """For how long Kafka has not said where partitions end; 0 while it does. May be read from any thread."""
+        since_s = self._silent_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     def assigned(self) -> None:
         """Reading begins anew, at the commits."""
@@ -185,16 +194,21 @@ class Retention:
         return max(after, default=self._assigned_unix_ms)
 
     async def _ask_ends(self) -> None:
-        """Ask Kafka where partitions end of which something is unread: the client learns it only when it fetches on."""
-        ours = self._partitions.ours
-        behind = [tp for tp, progress in ours.items() if self._stand(tp, progress).unread]
-        if not behind:
-            return
+        """Ask Kafka where partitions end of which something is unread: the client learns it only when it fetches on.
+        Where all is read one is asked all the same: who has nothing to commit would not notice that Kafka is gone.
+        """
+        ours, asked_s = self._partitions.ours, time.monotonic()
+        behind = [tp for tp, progress in ours.items() if self._stand(tp, progress).unread] or list(ours)[:1]
+        found: dict[TopicPartition, int] = {}
         try:
-            async with asyncio.timeout(LOOK_S):
-                found: dict[TopicPartition, int] = await self._consumer.end_offsets(behind)
-        except (KafkaError, TimeoutError):
-            return  # what was known last holds: whether Kafka is there is the commits' to say
+            async with asyncio.timeout(ANSWER_S):
+                found = await self._consumer.end_offsets(behind) if behind else {}
+        except TimeoutError:
+            self._silent_since_s = asked_s if self._silent_since_s is None else self._silent_since_s
+            return  # what was known last holds
+        except KafkaError:  # an answer, if no good one
+            pass
+        self._silent_since_s = None
         if ours is self._partitions.ours:
             for tp, offset in found.items():
                 self._ends.setdefault(tp, End()).offset = offset

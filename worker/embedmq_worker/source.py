@@ -182,8 +182,8 @@ class Source:
 
     @property
     def away_s(self) -> float:
-        """For how long Kafka has taken no commit."""
-        return self._commits.away_s
+        """For how long Kafka has taken no commit, or not answered at all."""
+        return max(self._commits.away_s, self._retention.silent_s)
 
     def stands(self) -> list[Stand]:
         """What waits in each partition, read or unread."""
