@@ -1,7 +1,8 @@
 """How is a running fleet told which models to serve, and how does one learn that it does?
 
 An order is the last record of its model on a compacted topic (`embedmq_schemas.control`), so a new one says all that is
-to hold: what it does not speak of is taken from the order before it.
+to hold: what it does not speak of is taken from the order before it. Kafka has no lock for that, so whoever gives an
+order looks afterwards whether another one came between, and gives it again on top of that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import reduce
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 LOOK_S: Final = 0.2
 """How often it is looked whether the workers have followed; they say so as soon as they have."""
 READ_MS: Final = 200
+ATTEMPTS: Final = 8
+"""How often an order is given before it is said that too many give orders for its model."""
 CREATE: Final = "have embedmq topics create make it"
 
 
@@ -65,7 +69,7 @@ async def give_order(
 
     Raises:
         InvalidRequest: that is no model's name, or there is no control topic, or none that we may write to.
-        Unavailable: Kafka is not there, or does not let us.
+        Unavailable: Kafka is not there, or does not let us, or others go on ordering the same model.
     """
     if not is_model_name(model):
         raise InvalidRequest(f"{model!r} is no model's name: lower-case letters, digits and dashes")
@@ -75,18 +79,22 @@ async def give_order(
     try:
         if not await kafka.find(topic):
             raise InvalidRequest(f"we may not Read and Write topic {topic}, or it is not there: {GRANT}, or {CREATE}")
-        before = Order() if reset else await last_order(setup, model)
-        order = merge(before, served, pinned, entry, by, time.time_ns() // 1_000_000)
-        async with asyncio.timeout(setup.publish_timeout_s):
-            value = None if reset and (served, pinned, entry) == (None, None, None) else encode_order(order)
-            sent = await (await kafka.producer()).send_and_wait(topic, value, model.encode(), partition=0)
+        seen, found = (0, []) if reset else await read_orders(setup, model)
+        before = reduce(_read, found, Order())
+        for _ in range(ATTEMPTS):
+            order = merge(before, served, pinned, entry, by, time.time_ns() // 1_000_000)
+            taken_back = reset and (served, pinned, entry) == (None, None, None)
+            offset = await _send(setup, kafka, model, None if taken_back else encode_order(order))
+            _, between = (0, []) if reset else await read_orders(setup, model, seen, offset)
+            seen, before = offset + 1, catch_up(before, between)
+            if merge(before, served, pinned, entry, by, order.issued_unix_ms) == order:  # it undid nothing
+                return offset
     except (TimeoutError, KafkaError) as error:
         told = denied(error, "Write") or str(error) or type(error).__name__
         raise Unavailable(f"Kafka did not take the order on {topic}: {told}") from error
     finally:
         await kafka.stop()
-    offset: int = sent.offset
-    return offset
+    raise Unavailable(f"others order {model} all the time: `embedmq models` says what holds")
 
 
 def merge(
@@ -102,21 +110,49 @@ def merge(
     )
 
 
-async def last_order(setup: Setup, model: str) -> Order:
-    """The order of a model that is in force: an empty one where there is none, or none that can be read.
+def catch_up(before: Order, between: Iterable[bytes | None]) -> Order:
+    """What was to hold, with what others ordered meanwhile. Each of theirs says all that it knew of, maybe not of the
+    others: what it is about is what it says otherwise than `before`. Pure.
+    """
+    found = before
+    for value in between:
+        order = _read(before, value)
+        if value is None:
+            before = found = order
+            continue
+        served = order.served if order.served != before.served else None
+        pinned = order.pinned if order.pinned != before.pinned else None
+        entry = order.entry if order.entry != before.entry else None
+        found = merge(found, served, pinned, entry, order.by, order.issued_unix_ms)
+    return found
+
+
+async def read_orders(
+    setup: Setup, model: str, start: int = 0, stop: int | None = None
+) -> tuple[int, list[bytes | None]]:
+    """What the topic says of a model from one offset up to another, or to its end, and where that is.
 
     Raises:
         Unavailable: Kafka is not there.
     """
-    found = Order()
+    found: list[bytes | None] = []
     async with _reading(setup) as (consumer, place):
-        end = (await consumer.end_offsets([place]))[place]
-        await consumer.seek_to_beginning(place)
+        end = (await consumer.end_offsets([place]))[place] if stop is None else stop
+        first = (await consumer.beginning_offsets([place]))[place]
+        consumer.seek(place, max(start, first))
         while await consumer.position(place) < end:
-            for record in await _next(consumer, place):
-                if record.key == model.encode():
-                    found = _read(record.value, found)
-    return found
+            records = await _next(consumer, place)
+            found += [record.value for record in records if record.key == model.encode() and record.offset < end]
+    return end, found
+
+
+async def _send(setup: Setup, kafka: Kafka, model: str, value: bytes | None) -> int:
+    """Write one record; where it lies. Raises KafkaError and TimeoutError."""
+    async with asyncio.timeout(setup.publish_timeout_s):
+        producer = await kafka.producer()
+        sent = await producer.send_and_wait(Names(setup.prefix).control, value, model.encode(), partition=0)
+    offset: int = sent.offset
+    return offset
 
 
 async def followed(fleet: Fleet, model: str, offset: int, wait_s: float) -> list[Followed]:
@@ -149,7 +185,7 @@ def _follow(worker: WorkerStatus, model: str) -> Followed | None:
     return Followed(worker.id, status.served, status.pinned, status.state, refused, status.error)
 
 
-def _read(value: bytes | None, before: Order) -> Order:
+def _read(before: Order, value: bytes | None) -> Order:
     """What a record makes of the order before it; one that cannot be read counts for nothing."""
     try:
         return Order() if value is None else decode_order(value)

@@ -19,6 +19,7 @@ from embedmq.fleet import Fleet
 from embedmq.settings import Setup
 from embedmq.store import Store
 from embedmq_local.stack import Stack
+from embedmq_schemas.control import decode_order
 from embedmq_schemas.names import Names
 
 from tests.worker.world import JSON, Running, World, as_json, eventually, kill, start, until
@@ -192,6 +193,22 @@ async def test_a_name_is_given_another_checkpoint_under_load_and_no_request_is_l
     await eventually(told, "the catalogue follows")
     await orders.give("null", reset=True)
     assert (await mq.embed("null", "again")).dense.shape == (1, 8)
+
+
+async def test_orders_that_are_given_at_once_do_not_undo_each_other(stack: Stack, world: World, prefix: str) -> None:
+    """Each says something else of the same model, and none knew of the others: all of it holds."""
+    topic = Names(prefix).control
+    await world.create(topic)
+    setup = Setup.of(stack.kafka, stack.redis, {"prefix": prefix})
+    await asyncio.gather(
+        give_order(setup, "m", served=False, by="one"),
+        give_order(setup, "m", pinned=True, by="another"),
+        give_order(setup, "m", entry="wide", by="a third"),
+    )
+    (*_, last) = await world.records(topic)
+    assert last.value is not None
+    order = decode_order(last.value)
+    assert (order.served, order.pinned, order.entry) == (False, True, "wide")
 
 
 async def test_a_pin_loads_a_model_at_once_and_the_end_of_it_lets_it_go(orders: Fleetwide) -> None:
