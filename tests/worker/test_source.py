@@ -386,6 +386,18 @@ async def test_what_is_answered_is_committed_before_other_topics_are_read(
         assert await world.committed(f"{prefix}.interactive", topic) == {0: 1}
 
 
+async def test_a_commit_of_what_was_given_up_has_nothing_to_settle(world: World, make_source: MakeSource) -> None:
+    """It was not settled yet where its partitions begin when others, or none, were subscribed to: no worker ends of
+    that, and what comes then is settled."""
+    topics = [await world.create(new_id(), 1) for _ in range(2)]
+    source = await make_source(topics[0])
+    await source.subscribe([], 0)
+    assert await source.commit()
+    await source.subscribe(topics, 0)
+    await until(lambda: source.partitions == 2, "both")
+    assert await source.commit()
+
+
 async def test_a_record_that_waits_for_more_than_half_of_the_retention_is_warned_of(
     world: World, make_source: MakeSource, metrics: Metrics, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:

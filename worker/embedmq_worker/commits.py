@@ -70,7 +70,10 @@ class Commits:
         """Commit where a group starts that never committed, so that lag is a number from the first moment on; and where
         it goes on when retention has passed its commit, so that all its members together count once what was lost.
         """
-        ours, asked = self._partitions.ours, self._unsettled
+        ours = self._partitions.ours
+        asked = self._unsettled & ours.keys()
+        if not asked:
+            return True  # they are given up, and it is not known yet what comes
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 commits: dict[TopicPartition, int | None] = {tp: await self._consumer.committed(tp) for tp in asked}
