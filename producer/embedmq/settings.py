@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Final, Self, TypedDict
 
 import msgspec
-from embedmq_schemas.connection import KafkaConnection, RedisConnection, redact_url
+from embedmq_schemas.connection import KafkaConnection, RedisConnection, redact_url, url_fault
 from embedmq_schemas.names import is_prefix
 from msgspec import Meta
 
@@ -83,6 +83,8 @@ class Setup(Standing, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not is_prefix(self.prefix):
             raise ValueError(f"prefix = {self.prefix!r}: wants letters, digits, dashes and underscores")
+        if any("@" in address for address in self.kafka.bootstrap):  # it may be a password: nothing of it is shown
+            raise ValueError("kafka: host:port has no place for a login: set EMBEDMQ_KAFKA__SASL_USERNAME and its like")
         for address in self.kafka.bootstrap:
             if not _is_address(address):
                 raise ValueError(f"kafka = {address!r}: wants host:port (EMBEDMQ_KAFKA, --kafka)")
@@ -91,6 +93,8 @@ class Setup(Standing, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.redis is not None and not self.redis.url.startswith(REDIS_SCHEMES):
             shown = redact_url(self.redis.url)
             raise ValueError(f"redis = {shown!r}: wants {', '.join(REDIS_SCHEMES)}… (EMBEDMQ_REDIS, --redis)")
+        if self.redis is not None and (fault := url_fault(self.redis.url)) is not None:
+            raise ValueError(f"redis.url: {fault} (EMBEDMQ_REDIS, --redis)")
 
     @classmethod
     def of(cls, kafka: str, redis: str | None, settings: Mapping[str, object], *, strict: bool = True) -> Self:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypedDict
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Meta, Struct, field
 
@@ -14,6 +15,7 @@ SECRETS: Final = frozenset({"sasl_password", "password", "key_password"})
 """Settings that come from the environment only and are never shown."""
 
 REDACTED: Final = "***"
+MAX_PORT: Final = 65_535
 
 
 class KafkaConnection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,11 +165,48 @@ class RedisConnection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return options
 
 
+def url_fault(url: str) -> str | None:
+    """What keeps a URL from being read in one way only, with nothing of it repeated; its scheme is for the caller.
+
+    A password with `/`, `?` or `#` would end where nobody meant it to, and its rest be a host, database or query.
+    """
+    if _parts(url) is not None:
+        return None
+    return (
+        "expected redis://HOST:PORT/DB, with a port to 65535 and a number as DB; "
+        "a password that holds one of / ? # [ ] or a blank has to be percent-encoded, or set as EMBEDMQ_REDIS__PASSWORD"
+    )
+
+
 def redact_url(url: str) -> str:
-    """A URL that may be shown: its password replaced, wherever redis-py would read one."""
-    parts = urlsplit(url)
-    if parts.password is not None:
-        host = parts.netloc.rpartition("@")[2]
-        parts = parts._replace(netloc=f"{parts.username or ''}:{REDACTED}@{host}")
-    query = [(key, REDACTED if key in SECRETS else value) for key, value in parse_qsl(parts.query)]
-    return urlunsplit(parts._replace(query=urlencode(query, safe="*"))) if query else urlunsplit(parts)
+    """A URL that may be shown: without its password, and with nothing but its scheme where it cannot be understood."""
+    parts = _parts(url)
+    if parts is None or ("@" in url and "://" not in url):
+        scheme = _SCHEME.match(url)
+        return f"{scheme[0] if scheme else ''}{REDACTED}"
+    start, end = parts.span("password")
+    return url if start < 0 else f"{url[:start]}{REDACTED}{url[end:]}"
+
+
+_SCHEME: Final = re.compile(r"[a-z]+://")
+_URL: Final = re.compile(
+    r"""(?:[a-z]+://)?
+    (?:(?P<user>[^\s/?#\[\]:]*)(?::(?P<password>[^\s/?#\[\]]*))?@)?
+    (?:(?P<host>[^\s/?#\[\]@:]+|\[[\da-fA-F:.]+\])(?::(?P<port>\d{1,5}))?(?:/\d*)?|(?<=//|.@)/[^\s?#\[\]@]+)
+    (?:\?(?P<query>[^\s#@]*))?""",
+    re.VERBOSE | re.ASCII,
+)
+"""A server's URL, or that of a socket's path; what stands before an `@` is nothing but the login."""
+
+
+def _parts(url: str) -> re.Match[str] | None:
+    parts = _URL.fullmatch(url)
+    if parts is None or not url.isprintable() or int(parts["port"] or 0) > MAX_PORT:
+        return None
+    if "password" in unquote(parts["query"] or ""):  # with an & in it, it would end early
+        return None
+    try:
+        urlsplit(url)  # refuses letters that stand for / ? # @ : in another form
+    except ValueError:
+        return None
+    return parts

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-from embedmq_schemas.connection import REDACTED, SECRETS, redact_url
+from embedmq_schemas.connection import REDACTED, SECRETS, redact_url, url_fault
 from embedmq_schemas.environment import overrides
 from embedmq_schemas.names import is_model_name
 
@@ -65,11 +65,15 @@ def _check(config: Config) -> None:
         raise ConfigInvalid("models: at least one [models.NAME] with a checkpoint is needed")
     if ANYBODY in config.tenants and config.tenants[ANYBODY].topics:
         raise ConfigInvalid(f'tenants."{ANYBODY}".topics: topics belong to a tenant by name')
+    if any("@" in address for address in config.kafka.bootstrap):  # it may be a password: nothing of it is shown
+        raise ConfigInvalid("kafka.bootstrap: HOST:PORT has no place for a login: set kafka.sasl_username and its like")
     for address in config.kafka.bootstrap:
         if not _ADDRESS.fullmatch(address):
             raise ConfigInvalid(f"kafka.bootstrap = {address!r}: expected HOST:PORT")
     if not config.redis.url.startswith(_SCHEMES):
         raise ConfigInvalid(f"redis.url = {redact_url(config.redis.url)!r}: expected {' or '.join(_SCHEMES)}")
+    if (fault := url_fault(config.redis.url)) is not None:
+        raise ConfigInvalid(f"redis.url: {fault}")
     endpoint = config.tracing.endpoint
     if endpoint is not None and (not endpoint.startswith(_HTTP) or "@" in endpoint):
         rule = "expected http(s)://HOST:PORT/PATH, without a login: that goes to OTEL_EXPORTER_OTLP_HEADERS"
@@ -95,9 +99,14 @@ def _refuse_secrets(tree: Tree, above: tuple[str, ...]) -> None:
         path = (*above, key)
         if isinstance(value, dict):
             _refuse_secrets(value, path)
-        elif (key in SECRETS and value) or (path == ("redis", "url") and redact_url(str(value)) != value):
+        elif (key in SECRETS and value) or (path == ("redis", "url") and _has_login(str(value))):
             variable = "EMBEDMQ_REDIS" if path == ("redis", "url") else "EMBEDMQ_" + "__".join(path).upper()
             raise ConfigInvalid(f"{'.'.join(path)}: a file holds no secrets: set {variable} in the environment instead")
+
+
+def _has_login(url: str) -> bool:
+    """Whether there is a password, or what may be one."""
+    return redact_url(url) != url and ("@" in url or "password" in url)
 
 
 def _lay(tree: Tree, key: tuple[str, ...], text: str) -> None:
