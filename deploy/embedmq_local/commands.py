@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 from embedmq_schemas.invocation import Invocation
@@ -18,6 +20,7 @@ from embedmq_local.progress import TerminalProgress
 from embedmq_local.stack import CLUSTER_SIZES, Endpoints, Stack
 from embedmq_local.worker import DEFAULT_CONFIG
 
+DEFAULT_PREFIX = "embedmq"
 INTERRUPTED = 130  # exit code after Ctrl-C
 
 
@@ -51,18 +54,22 @@ class Ended(click.ClickException):
 def up(context: click.Context, brokers: str, workers: int, data: Path | None) -> None:
     """Run Kafka, Redis and workers on free loopback ports until Ctrl-C or SIGTERM.
 
-    Without --config the workers serve the model `minilm`.
+    Without --config the workers serve the model `minilm`. SIGHUP has them read their file again, unless `up` runs
+    in a terminal, whose end it is there. When one process ends, all end.
     """
     options = _options(context)
     failure: type[click.ClickException] = NotStarted
     try:
-        models = model_names(options.config) if workers else []
+        file = read_config(options.config)
+        models = list(file.get("models", {})) if workers else []
+        prefix = options.prefix or str(file.get("prefix", DEFAULT_PREFIX))
         with _ended_by_signals(), Stack(data, int(brokers), TerminalProgress()) as stack:
             _start_workers(stack, workers, options)
             describe = as_json if options.json else as_text
-            click.echo(describe(stack.endpoints, models))
-            failure = Ended
-            stack.wait()
+            with passed_on(stack):
+                click.echo(describe(stack.endpoints, models, prefix))
+                failure = Ended
+                stack.wait()
     except (ConfigurationError, MissingProgram) as error:
         raise NotConfigured(str(error)) from error
     except StackError as error:
@@ -113,21 +120,22 @@ def _start_workers(stack: Stack, workers: int, options: Invocation) -> None:
         worker.wait_ready()
 
 
-def model_names(config: Path | None) -> list[str]:
-    """The models of a worker configuration, which the worker itself will check in full."""
+def read_config(config: Path | None) -> dict[str, Any]:
+    """A worker configuration, which the worker itself will check in full."""
     try:
-        return list(tomllib.loads(DEFAULT_CONFIG if config is None else config.read_text()).get("models", {}))
+        return tomllib.loads(DEFAULT_CONFIG if config is None else config.read_text())
     except OSError as error:
         raise ConfigurationError(f"cannot read {config}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigurationError(f"{config} is no TOML: {error}") from error
 
 
-def as_json(endpoints: Endpoints, models: list[str]) -> str:
+def as_json(endpoints: Endpoints, models: list[str], prefix: str) -> str:
     return json.dumps(
         {
             "kafka": endpoints.kafka,
             "redis": endpoints.redis,
+            "prefix": prefix,
             "metrics": endpoints.metrics,
             "models": models,
             "pids": {
@@ -139,12 +147,13 @@ def as_json(endpoints: Endpoints, models: list[str]) -> str:
     )
 
 
-def as_text(endpoints: Endpoints, models: list[str]) -> str:
+def as_text(endpoints: Endpoints, models: list[str], prefix: str) -> str:
     example = f"embedmq embed {models[0]} 'a text'" if models else "embedmq doctor"
+    own = "" if prefix == DEFAULT_PREFIX else f" EMBEDMQ_PREFIX={prefix}"
     metrics = "".join(f"\n  http://{address}/metrics" for address in endpoints.metrics)
     return (
         f"Ready; Ctrl-C ends it all. In another terminal:\n\n"
-        f"  export EMBEDMQ_KAFKA={endpoints.kafka} EMBEDMQ_REDIS={endpoints.redis}\n  {example}\n{metrics}"
+        f"  export EMBEDMQ_KAFKA={endpoints.kafka} EMBEDMQ_REDIS={endpoints.redis}{own}\n  {example}\n{metrics}"
     )
 
 
@@ -165,3 +174,21 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def passed_on(stack: Stack) -> Iterator[None]:
+    """SIGHUP goes on to the workers, which read their file again; in a terminal it says that the terminal has gone."""
+
+    def pass_on(_number: int, _frame: FrameType | None) -> None:
+        for worker in stack.workers:
+            if worker.process is not None:
+                worker.process.signal(signal.SIGHUP)
+
+    before = signal.getsignal(signal.SIGHUP)
+    if not os.isatty(0):
+        signal.signal(signal.SIGHUP, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from embedmq_local.commands import as_json, as_text, passed_on
+from embedmq_local.errors import ProcessError
 from embedmq_local.kafka import live_brokers
-from embedmq_local.stack import Stack
+from embedmq_local.stack import Endpoints, Stack
 
 Running = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
 GONE_S = 60.0  # guards against waiting for ever for the processes of a dead parent
@@ -59,7 +62,7 @@ def test_sigterm_is_an_ordinary_end_of_up(program: Running) -> None:
     with program(UP_JSON, "--workers", "0") as process:
         line, processes = started(process)
         answer = json.loads(line)
-        assert set(answer) == {"kafka", "redis", "metrics", "models", "pids"}
+        assert set(answer) == {"kafka", "redis", "prefix", "metrics", "models", "pids"}
         assert live_brokers(int(answer["kafka"].split(":")[1])) == {1}
         pids = answer["pids"]
         assert {*pids["kafka"], pids["redis"]} < {child.pid for child in processes}
@@ -67,6 +70,14 @@ def test_sigterm_is_an_ordinary_end_of_up(program: Running) -> None:
         output, errors = process.communicate(timeout=GONE_S)
         assert (process.returncode, output, errors.strip()) == (0, "", "")
         assert_gone(processes)
+
+
+def test_what_up_prints_has_the_prefix_of_its_workers() -> None:
+    """Without it, what is copied would ask nobody; the usual one is left out."""
+    endpoints = Endpoints("k:1", "redis://r:1/0", (), (1,), 2, ())
+    assert " EMBEDMQ_REDIS=redis://r:1/0 EMBEDMQ_PREFIX=mine\n" in as_text(endpoints, ["m"], "mine")
+    assert "EMBEDMQ_PREFIX" not in as_text(endpoints, ["m"], "embedmq")
+    assert json.loads(as_json(endpoints, ["m"], "mine"))["prefix"] == "mine"
 
 
 def test_ctrl_c_ends_up_with_130(program: Running) -> None:
@@ -128,3 +139,17 @@ def test_an_exception_inside_a_stack_ends_it() -> None:
         fail(stack)
     assert_gone(seen)
     assert not stack.brokers[0].log.exists()
+
+
+def test_sighup_goes_to_the_workers_and_ends_nothing_else() -> None:
+    """Where no terminal is. A program that does not know it ends, which is how it is seen here."""
+    with Stack() as stack:
+        worker = stack.start_worker(command=["sleep", "600"])
+        assert worker.process is not None
+        worker.process.wait_until(lambda: psutil.Process(worker.pid).name() == "sleep", GONE_S)  # until then it is deaf
+        with passed_on(stack):
+            os.kill(os.getpid(), signal.SIGHUP)
+            with pytest.raises(ProcessError, match="worker-1 ended with exit code -1"):
+                stack.wait()
+        assert stack.redis_server.running
+        assert all(broker.running for broker in stack.brokers)
