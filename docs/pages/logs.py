@@ -72,7 +72,7 @@ def schema() -> dict[str, object]:
 def rows() -> list[Row]:
     """Every event, in order of their names."""
     found = {row for path in modules("embedmq_worker") for row in events(path, module_name("embedmq_worker", path))}
-    return sorted(found, key=lambda row: plain(row[0]))
+    return sorted(found, key=lambda row: (plain(row[0]), row))  # one event may be logged in several places
 
 
 def plain(cell: str) -> str:
